@@ -1,0 +1,430 @@
+"""Many lookups at once: a semaphore-bounded fetcher over any iterable of ids, given a way to start one lookup.
+
+One feeder task reads the ids lazily. It takes room (so that outcomes nobody has taken yet stay few) and a slot (so that
+lookups under way stay few) before it starts a lookup; outcomes come back through callbacks, so a lookup costs no task
+beyond its flight.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter, deque
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Coroutine, Iterable
+from types import TracebackType
+from typing import Any, Generic, Protocol, Self, TypeAlias, TypeVar
+
+import attrs
+
+from ._flow.flights import Seat, joined
+from ._ids import canonical_id, shown_id
+from ._report import stop_reason
+from .clock import Clock
+from .errors import (
+    AccessDeniedError,
+    Billing,
+    ClientClosedError,
+    DeadlineExceededError,
+    InDoubtError,
+    InvalidVehicleIdError,
+    OneAutoError,
+    QuotaExceededError,
+    RateLimitedError,
+    ServiceUnavailableError,
+    UnexpectedStatusError,
+)
+from .outcomes import BatchSummary, Failed, Found, InDoubt, NoData, NotSent, NotSentReason, Outcome, Receipt, Source
+
+T = TypeVar("T")
+
+Ids: TypeAlias = Iterable[str | int] | AsyncIterable[str | int]
+
+BUFFER_FACTOR = 2
+"""Lookups under way and outcomes waiting for the consumer or for their turn: together at most this many per slot."""
+
+
+class Booking(Protocol):
+    """One lookup under way."""
+
+    @property
+    def seat(self) -> Seat:
+        """The future its outcome arrives in."""
+        ...
+
+    @property
+    def in_attempt(self) -> bool:
+        """A request is under way."""
+        ...
+
+    @property
+    def attempts(self) -> int:
+        """Requests made so far."""
+        ...
+
+    def leave(self) -> None:
+        """Stop waiting for it; a request under way is seen through, its answer kept unclaimed."""
+        ...
+
+
+class Desk(Protocol):
+    """Where a batch gets its lookups: the client."""
+
+    async def book(self, vehicle_id: str) -> Booking:
+        """Start the lookup of a canonical id once the client has a free slot; no request leaves before a yield."""
+        ...
+
+    def return_untaken(self, outcome: Outcome[Any]) -> None:
+        """Take back an outcome that nobody took."""
+        ...
+
+
+@attrs.define(eq=False)
+class _Underway:
+    """A lookup under way, and the places in the input that wait for it."""
+
+    vehicle_id: str
+    indexes: list[int]
+    booking: Booking
+
+
+class Batch(Generic[T]):
+    """The outcomes of many lookups, as they finish or in input order.
+
+    Use it as ``async with client.batch(ids) as batch: async for outcome in batch: …``. Leaving the block early, by
+    ``break``, an exception or cancellation, returns at once and starts nothing more; requests under way are seen
+    through by the client, their answers kept in ``client.unclaimed``.
+    """
+
+    def __init__(
+        self,
+        ids: Ids,
+        desk: Desk,
+        *,
+        concurrency: int,
+        ordered: bool,
+        deduplicate: bool,
+        deadline: float | None,
+        clock: Clock,
+    ) -> None:
+        """Prepare; nothing is read or sent before ``async with``."""
+        self._ids = ids
+        self._desk = desk
+        self._deduplicate = deduplicate
+        self._deadline = deadline
+        self._clock = clock
+        self._slots = asyncio.Semaphore(concurrency)
+        self._room = asyncio.Semaphore(BUFFER_FACTOR * concurrency)
+        self._outbox: _InOrder | _AsFinished = _InOrder() if ordered else _AsFinished()
+        self._tally = _Tally()
+        self._underway: dict[_Underway, None] = {}
+        self._known: dict[str, _Underway | Outcome[Any]] = {}
+        self._news = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._began: float | None = None
+        self._ended: float | None = None
+        self._input_ended = False
+        self._stopped: NotSentReason | None = None
+        self._fault: BaseException | None = None
+        self._closed = False
+
+    def __repr__(self) -> str:
+        state = "closed" if self._closed else "open" if self._tasks else "not begun"
+        return f"<Batch {state}: {len(self._underway)} under way, {self._tally.total} outcomes>"
+
+    @property
+    def summary(self) -> BatchSummary:
+        """The counts so far; readable at any moment, and after the end."""
+        now = self._clock.monotonic() if self._began is not None and self._ended is None else self._ended or 0.0
+        return self._tally.summary(elapsed=now - (self._began or 0.0), stopped=self._stopped)
+
+    async def __aenter__(self) -> Self:
+        if self._tasks:
+            raise RuntimeError("a batch is entered once; call client.batch(...) again for another run")
+        self._began = self._clock.monotonic()
+        self._start(self._feed())
+        if self._deadline is not None:
+            self._start(self._watch_deadline(self._deadline))
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._closed = True
+        for underway in tuple(self._underway):
+            underway.booking.leave()
+        self._underway.clear()
+        for outcome in self._outbox.rest():
+            self._desk.return_untaken(outcome)
+        for task in self._tasks:
+            task.cancel()
+        self._finish()
+        # One feeder that reads the user's own iterator, which may need a moment to clean up.
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def __aiter__(self) -> AsyncIterator[Outcome[T]]:
+        return self
+
+    async def __anext__(self) -> Outcome[T]:
+        if not self._tasks:
+            raise RuntimeError("use it as: async with client.batch(ids) as batch: async for outcome in batch: ...")
+        while True:
+            if self._fault is not None:
+                raise self._fault
+            outcome = self._outbox.take()
+            if outcome is not None:
+                self._room.release()
+                return outcome
+            if self._closed or (self._input_ended and not self._underway):
+                self._finish()
+                raise StopAsyncIteration
+            self._news.clear()
+            await self._news.wait()
+
+    # Reading the input and starting lookups.
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work, name="oneauto batch")
+        task.add_done_callback(self._task_ended)
+        self._tasks.append(task)
+
+    def _task_ended(self, task: asyncio.Task[None]) -> None:
+        """A fault of ours, or of the iterable that was given, must be heard."""
+        if not task.cancelled() and task.exception() is not None:
+            self._fail(task.exception())
+
+    async def _feed(self) -> None:
+        ids = _read(self._ids)
+        try:
+            index = 0
+            async for value in ids:
+                await self._room.acquire()
+                await self._admit(index, value)
+                index += 1
+        finally:
+            await ids.aclose()
+        self._input_ended = True
+        self._news.set()
+
+    async def _admit(self, index: int, value: str | int) -> None:
+        try:
+            vehicle_id = canonical_id(value)
+        except InvalidVehicleIdError as error:
+            self._emit(index, _not_sent(shown_id(value), NotSentReason.INVALID_ID, error))
+            return
+        if not self._answer_duplicate(index, vehicle_id):
+            await self._look_up(index, vehicle_id)
+
+    def _answer_duplicate(self, index: int, vehicle_id: str) -> bool:
+        known = self._known.get(vehicle_id)
+        if known is None:
+            return False
+        if isinstance(known, _Underway):
+            known.indexes.append(index)
+        else:
+            self._emit(index, joined(known))
+        return True
+
+    async def _look_up(self, index: int, vehicle_id: str) -> None:
+        await self._slots.acquire()
+        booking = await self._book(vehicle_id)
+        if booking is None:
+            self._slots.release()
+            self._conclude(vehicle_id, [index], self._stop_outcome(vehicle_id))
+            return
+        underway = _Underway(vehicle_id, [index], booking)
+        self._underway[underway] = None
+        if self._deduplicate:
+            self._known[vehicle_id] = underway
+        booking.seat.add_done_callback(lambda seat: self._landed(underway, seat))
+
+    async def _book(self, vehicle_id: str) -> Booking | None:
+        """Start one lookup, or return ``None`` if the batch has stopped; also while it waited for the client's slot."""
+        if self._has_stopped():
+            return None
+        try:
+            booking = await self._desk.book(vehicle_id)
+        except ClientClosedError:
+            self._stop(NotSentReason.CLOSED)
+            return None
+        if self._has_stopped():
+            booking.leave()
+            return None
+        return booking
+
+    def _has_stopped(self) -> bool:
+        return self._stopped is not None
+
+    # Outcomes coming in.
+
+    def _landed(self, underway: _Underway, seat: Seat) -> None:
+        if underway not in self._underway or seat.cancelled():
+            return
+        fault = seat.exception()
+        if fault is not None:
+            self._fail(fault)
+        else:
+            self._end(underway, seat.result())
+
+    def _end(self, underway: _Underway, outcome: Outcome[Any]) -> None:
+        del self._underway[underway]
+        self._slots.release()
+        self._conclude(underway.vehicle_id, underway.indexes, outcome)
+        reason = stop_reason(outcome)
+        if reason is not None and not self._has_stopped():
+            self._stop(reason)
+
+    def _conclude(self, vehicle_id: str, indexes: list[int], outcome: Outcome[Any]) -> None:
+        """Hand the outcome to every place in the input that asked for this id; all but the first cost nothing."""
+        if self._deduplicate:
+            self._known[vehicle_id] = outcome
+        first, *others = indexes
+        self._emit(first, outcome)
+        for index in others:
+            self._emit(index, joined(outcome))
+
+    def _emit(self, index: int, outcome: Outcome[Any]) -> None:
+        outcome = attrs.evolve(outcome, index=index)
+        self._tally.count(outcome)
+        self._outbox.put(index, outcome)
+        self._news.set()
+
+    # Ending early.
+
+    def _stop(self, reason: NotSentReason) -> None:
+        """Start nothing more; what only waits ends now, a request under way is let finish (but for a deadline)."""
+        self._stopped = reason
+        for underway in tuple(self._underway):
+            if not underway.booking.in_attempt:
+                self._call_off(underway, self._stop_outcome(underway.vehicle_id, underway.booking.attempts))
+            elif reason is NotSentReason.DEADLINE:
+                self._call_off(underway, _overdue(underway))
+
+    def _call_off(self, underway: _Underway, outcome: Outcome[Any]) -> None:
+        underway.booking.leave()
+        self._end(underway, outcome)
+
+    def _stop_outcome(self, vehicle_id: str, attempts: int = 0) -> Failed | NotSent:
+        reason = self._stopped
+        assert reason is not None
+        if not attempts:
+            return _not_sent(vehicle_id, reason, _STOP_ERRORS[reason](f"not sent: the batch stopped, {reason}"))
+        error = _STOP_ERRORS[reason](f"given up: the batch stopped, {reason}", attempts=attempts)
+        return Failed(evdb_vehicle_id=vehicle_id, receipt=Receipt(attempts=attempts), error=error)
+
+    async def _watch_deadline(self, seconds: float) -> None:
+        await self._clock.sleep(seconds)
+        if not self._has_stopped():
+            self._stop(NotSentReason.DEADLINE)
+
+    def _fail(self, fault: BaseException | None) -> None:
+        self._fault = self._fault or fault
+        self._news.set()
+
+    def _finish(self) -> None:
+        self._ended = self._clock.monotonic() if self._ended is None else self._ended
+
+
+_STOP_ERRORS: dict[NotSentReason, type[OneAutoError]] = {
+    NotSentReason.QUOTA: QuotaExceededError,
+    NotSentReason.ACCESS_DENIED: AccessDeniedError,
+    NotSentReason.WRONG_ROUTE: UnexpectedStatusError,
+    NotSentReason.RATE_LIMITED: RateLimitedError,
+    NotSentReason.SERVICE_UNAVAILABLE: ServiceUnavailableError,
+    NotSentReason.DEADLINE: DeadlineExceededError,
+    NotSentReason.CLOSED: ClientClosedError,
+}
+
+
+def _not_sent(vehicle_id: str, reason: NotSentReason, error: OneAutoError) -> NotSent:
+    return NotSent(evdb_vehicle_id=vehicle_id, reason=reason, error=error)
+
+
+def _overdue(underway: _Underway) -> InDoubt:
+    attempts = underway.booking.attempts
+    text = "the batch's deadline came before the answer; if it still comes, it is in client.unclaimed"
+    error = InDoubtError(f"evdb_vehicle_id {underway.vehicle_id}: {text}", attempts=attempts)
+    receipt = Receipt(billing=Billing.UNKNOWN, attempts=attempts)
+    return InDoubt(evdb_vehicle_id=underway.vehicle_id, receipt=receipt, error=error)
+
+
+async def _read(ids: Ids) -> AsyncGenerator[str | int, None]:
+    """Read either kind of iterable lazily, and close an asynchronous one that is left early."""
+    if not isinstance(ids, AsyncIterable):
+        for value in ids:
+            yield value
+        return
+    iterator = aiter(ids)
+    try:
+        async for value in iterator:
+            yield value
+    finally:
+        if isinstance(iterator, AsyncGenerator):
+            await iterator.aclose()
+
+
+class _AsFinished:
+    """Outcomes in the order they came."""
+
+    def __init__(self) -> None:
+        self._outcomes: deque[Outcome[Any]] = deque()
+
+    def put(self, index: int, outcome: Outcome[Any]) -> None:
+        self._outcomes.append(outcome)
+
+    def take(self) -> Outcome[Any] | None:
+        return self._outcomes.popleft() if self._outcomes else None
+
+    def rest(self) -> list[Outcome[Any]]:
+        return list(self._outcomes)
+
+
+class _InOrder:
+    """Outcomes in the order of the input: each waits for those before it."""
+
+    def __init__(self) -> None:
+        self._outcomes: dict[int, Outcome[Any]] = {}
+        self._next = 0
+
+    def put(self, index: int, outcome: Outcome[Any]) -> None:
+        self._outcomes[index] = outcome
+
+    def take(self) -> Outcome[Any] | None:
+        outcome = self._outcomes.pop(self._next, None)
+        self._next += outcome is not None
+        return outcome
+
+    def rest(self) -> list[Outcome[Any]]:
+        return list(self._outcomes.values())
+
+
+class _Tally:
+    """The running counts behind a summary."""
+
+    def __init__(self) -> None:
+        self._counts: Counter[str] = Counter()
+
+    @property
+    def total(self) -> int:
+        return self._counts["total"]
+
+    def count(self, outcome: Outcome[Any]) -> None:
+        receipt = outcome.receipt
+        counts = self._counts
+        counts["total"] += 1
+        counts[_kind(outcome)] += 1
+        counts[_BILLING_COUNTS[receipt.billing]] += 1
+        counts["duplicates"] += receipt.source is Source.JOINED
+        counts["attempts"] += receipt.attempts
+        counts["wasted"] += receipt.wasted
+
+    def summary(self, *, elapsed: float, stopped: NotSentReason | None) -> BatchSummary:
+        return BatchSummary(**self._counts, elapsed=elapsed, stopped=stopped)
+
+
+_BILLING_COUNTS = {Billing.BILLED: "billed", Billing.NOT_BILLED: "not_billed", Billing.UNKNOWN: "unknown"}
+_KINDS = {NoData: "no_data", Failed: "failed", InDoubt: "in_doubt", NotSent: "not_sent"}
+
+
+def _kind(outcome: Outcome[Any]) -> str:
+    if isinstance(outcome, Found):
+        return "partial" if outcome.partial else "found"
+    return _KINDS[type(outcome)]

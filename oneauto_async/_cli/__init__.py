@@ -1,0 +1,19 @@
+"""The command line, ``oneauto-async``. Everything that needs the extra ``cli`` is imported only when it runs."""
+
+from __future__ import annotations
+
+import sys
+
+__all__ = ["main"]
+
+
+def main() -> int:
+    """Run the command line and return its exit code."""
+    try:
+        from .app import run
+    except ModuleNotFoundError as error:
+        if error.name != "click":
+            raise
+        sys.stderr.write('the command line needs its extra: pip install "oneauto-async[cli]"\n')
+        return 2
+    return run()

@@ -1,0 +1,128 @@
+"""The books of one run: which input rows have their record, what became of them, and what it cost."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from ..errors import AccessDeniedError, Billing, QuotaExceededError
+from ..outcomes import Failed, NotSent
+from .records import answered_again, exit_of, record_of
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+
+    from .exits import Exit
+    from .outputs import Sink
+    from .records import Record, VanOutcome
+
+__all__ = ["Book"]
+
+
+class Book:
+    """Takes the outcome of every different id and writes the record of every row that holds it.
+
+    The library would find duplicates too, but it would have to keep their outcomes. A book keeps only the ids.
+
+    Attributes:
+        outcomes: rows per kind of outcome.
+        billing: different ids per `Billing`.
+        attempts: requests made for the outcomes taken.
+        exits: the exit codes that apply.
+        stranded: records that could not be written, after `trouble`.
+        trouble: why the sink takes no more.
+        first_problem: the record of the first failure, to show as an example.
+    """
+
+    def __init__(self, rows: Sequence[str], sink: Sink) -> None:
+        """Open the books of these rows; records go into the sink."""
+        self.outcomes: Counter[str] = Counter()
+        self.billing: Counter[Billing] = Counter()
+        self.attempts = 0
+        self.exits: set[Exit] = set()
+        self.stranded: list[Record] = []
+        self.trouble: OSError | None = None
+        self.first_problem: Record | None = None
+        self._sink = sink
+        self._rows = rows
+        self._first_rows: dict[str, int] = {}
+        self._more_rows: dict[str, list[int]] = {}
+        self._settled = bytearray(len(rows))
+        for row, identifier in enumerate(rows):
+            if self._first_rows.setdefault(identifier, row) != row:
+                self._more_rows.setdefault(identifier, []).append(row)
+
+    @property
+    def ids(self) -> Collection[str]:
+        """The different ids, in input order."""
+        return self._first_rows.keys()
+
+    @property
+    def total(self) -> int:
+        """How many rows there are."""
+        return len(self._rows)
+
+    @property
+    def done(self) -> int:
+        """How many rows have their record."""
+        return self.outcomes.total()
+
+    @property
+    def duplicates(self) -> int:
+        """How many rows repeat an earlier id."""
+        return self.total - len(self._first_rows)
+
+    @property
+    def has_answers(self) -> bool:
+        """Whether the service said anything about any id, or may have charged for one."""
+        answered = self.outcomes.keys() & {"found", "partial", "no_data", "in_doubt"}
+        return bool(answered) or self.billing[Billing.BILLED] > 0
+
+    def take(self, outcome: VanOutcome) -> None:
+        """Write the records of an outcome. One that was taken already is left alone."""
+        first = self._first_rows[outcome.evdb_vehicle_id]
+        if self._settled[first] == _OPEN:
+            self._count(outcome)
+            state = _OWED if _is_owed(outcome) else _SETTLED
+            self._enter(first, state, record := record_of(outcome))
+            for row in self._more_rows.get(outcome.evdb_vehicle_id, ()):
+                self._enter(row, state, answered_again(record))
+
+    def left(self) -> list[str]:
+        """Return the different ids that asking again may help and that cost nothing so far, in input order."""
+        return [identifier for identifier, row in self._first_rows.items() if self._settled[row] != _SETTLED]
+
+    def _count(self, outcome: VanOutcome) -> None:
+        self.billing[outcome.receipt.billing] += 1
+        self.attempts += outcome.receipt.attempts
+        self.exits.add(exit_of(outcome))
+
+    def _enter(self, row: int, state: int, record: Record) -> None:
+        self.outcomes[record["outcome"]] += 1
+        self._settled[row] = state
+        if record["error"] is not None:
+            self.first_problem = self.first_problem or record
+        self._write(row, record)
+
+    def _write(self, row: int, record: Record) -> None:
+        if self.trouble is None:
+            try:
+                self._sink.write(row, record)
+            except OSError as error:
+                self.trouble = error
+        if self.trouble is not None:
+            self.stranded.append(record)
+
+
+_OPEN, _OWED, _SETTLED = range(3)
+
+
+def _is_owed(outcome: VanOutcome) -> bool:
+    """Tell whether the id is still to be asked for: nothing was sent, or what stood in the way may go away."""
+    match outcome:
+        case NotSent():
+            return True
+        case Failed(error=error):
+            return error.retryable or isinstance(error, AccessDeniedError | QuotaExceededError)
+        case _:
+            return False

@@ -1,0 +1,51 @@
+"""Ctrl-C and SIGTERM as a count: each one ends the step that is running, never the program in the middle of a write."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine, Iterator
+
+__all__ = ["Interrupts"]
+
+
+class Interrupts:
+    """Runs the steps of a job so that a signal cancels the one under way.
+
+    Attributes:
+        count: signals so far.
+    """
+
+    def __init__(self) -> None:
+        """Start with none."""
+        self.count = 0
+        self._step: asyncio.Task[None] | None = None
+
+    @contextlib.contextmanager
+    def caught(self) -> Iterator[None]:
+        """Catch SIGINT and SIGTERM in this block, which runs inside an event loop of the main thread."""
+        loop = asyncio.get_running_loop()
+        before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        for number in before:
+            signal.signal(number, lambda *_: loop.call_soon_threadsafe(self._arrived))
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler or signal.SIG_DFL)
+
+    async def step(self, work: Coroutine[object, object, None]) -> None:
+        """Run a step to its end, or to the next signal. What it raises comes through."""
+        self._step = asyncio.ensure_future(work)
+        await asyncio.wait([self._step])
+        if not self._step.cancelled():
+            self._step.result()
+
+    def _arrived(self) -> None:
+        self.count += 1
+        if self._step is not None:
+            self._step.cancel()

@@ -1,0 +1,60 @@
+"""What one run of ``lookup`` or ``bulk`` works with, and what it knows."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import attrs
+
+from .interrupts import Interrupts
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from .. import Batch, BidirectionalCharging
+    from .book import Book
+    from .outputs import Sink
+    from .reaching import Settings
+
+__all__ = ["Job"]
+
+
+@attrs.define(kw_only=True, eq=False)
+class Job:
+    """What one run works with, and what it knows.
+
+    Attributes:
+        settings: how to ask.
+        book: what became of each row.
+        sink: where the records go.
+        output: the file among the sinks, if it is one.
+        source: the input's name, and where in it the ids stand; empty if they were typed.
+        brief: a handful of lookups: in input order, reported in one line.
+    """
+
+    settings: Settings
+    book: Book
+    sink: Sink
+    output: Path | None = None
+    source: str = ""
+    brief: bool = False
+    interrupts: Interrupts = attrs.field(factory=Interrupts, init=False)
+    batch: Batch[BidirectionalCharging] | None = attrs.field(default=None, init=False)
+    started: float = attrs.field(factory=time.monotonic, init=False)
+    kept: bool = attrs.field(default=False, init=False)
+
+    @property
+    def was_interrupted(self) -> bool:
+        """Whether a signal came before the last row had its record."""
+        return self.interrupts.count > 0 and self.book.done < self.book.total
+
+    @property
+    def attempts(self) -> int:
+        """Requests made."""
+        return max(self.book.attempts, self.batch.summary.attempts if self.batch else 0)
+
+    @property
+    def wasted(self) -> int:
+        """Requests turned away with 429 or 503."""
+        return self.batch.summary.wasted if self.batch else 0

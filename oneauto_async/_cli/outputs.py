@@ -1,0 +1,284 @@
+"""Where records go: a file that appears whole or not at all, standard output as they come, or a table at the end."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import sys
+from array import array
+from typing import TYPE_CHECKING, BinaryIO, Protocol
+
+from .exits import Exit, RefusedError
+from .records import FORMATS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from .records import Format, Record
+
+__all__ = [
+    "OUTPUT_FORMATS",
+    "FileSink",
+    "HeldSink",
+    "Sink",
+    "StreamSink",
+    "file_sink",
+    "rest_path",
+    "stdout_sink",
+    "write_rest",
+]
+
+OUTPUT_FORMATS = ("table", "jsonl", "csv")
+_SUFFIXES = {".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl"}
+
+
+class Sink(Protocol):
+    """Takes the records of a run, in the order they finish."""
+
+    def write(self, row: int, record: Record) -> None:
+        """Take the record of one input row."""
+        ...
+
+    def commit(self) -> None:
+        """Make what was written so far the result."""
+        ...
+
+    def discard(self) -> None:
+        """Leave everything as it was before the run, as far as possible; harmless after `commit`."""
+        ...
+
+
+def file_sink(output: Path, form: str | None, rows: int) -> FileSink:
+    """Open a file for so many records, so that whatever is wrong with it shows before a call is paid.
+
+    Raises:
+        RefusedError: the file cannot be written, or no format is known for it.
+    """
+    form = form or _SUFFIXES.get(output.suffix.lower())
+    if form not in FORMATS:
+        raise RefusedError(
+            f"{output}: a file is written as CSV or JSON Lines: call it .csv or .jsonl, or give --format"
+        )
+    return FileSink(output, FORMATS[form], rows)
+
+
+def stdout_sink(form: str | None, *, held: bool) -> Sink:
+    """Return standard output as a sink: a table on a terminal and JSON Lines elsewhere, unless a format is given.
+
+    Args:
+        form: one of `OUTPUT_FORMATS`.
+        held: show everything at the end in input order, rather than each record as it comes. A table always is.
+
+    Raises:
+        RefusedError: standard output is closed.
+    """
+    if sys.stdout is None:
+        raise RefusedError("standard output is closed: name a file with -o")
+    form = form or ("table" if sys.stdout.isatty() else "jsonl")
+    if form == "table":
+        return HeldSink(_print_table)
+    stream = StreamSink(sys.stdout.buffer, FORMATS[form])
+    return HeldSink(stream.write_all) if held else stream
+
+
+def _print_table(records: list[Record]) -> None:
+    from .terminal import print_table
+
+    print_table(records)
+
+
+class StreamSink:
+    """Writes each record as soon as it is there, in the order the lookups finish."""
+
+    def __init__(self, stream: BinaryIO, form: Format) -> None:
+        """Write to a stream that stays open afterwards."""
+        self._stream = stream
+        self._form = form
+        self._started = False
+
+    def write(self, row: int, record: Record) -> None:
+        """Write the record and hand it on at once, so that a reader on the other end of a pipe sees it."""
+        if not self._started:
+            self._started = True
+            self._stream.write(self._form.heading)
+        self._stream.write(self._form.line(record))
+        self._stream.flush()
+
+    def write_all(self, records: list[Record]) -> None:
+        """Write several records."""
+        for row, record in enumerate(records):
+            self.write(row, record)
+
+    def commit(self) -> None:
+        """Do nothing: every record is already with the reader."""
+
+    def discard(self) -> None:
+        """Do nothing: what was written cannot be taken back."""
+
+
+class HeldSink:
+    """Keeps the records and shows them all at the end, in input order: for a table, and for a handful of lookups."""
+
+    def __init__(self, show: Callable[[list[Record]], None]) -> None:
+        """Show the records with the given function."""
+        self._show = show
+        self._records: dict[int, Record] = {}
+
+    def write(self, row: int, record: Record) -> None:
+        """Keep the record."""
+        self._records[row] = record
+
+    def commit(self) -> None:
+        """Show the records."""
+        self._show([self._records[row] for row in sorted(self._records)])
+
+    def discard(self) -> None:
+        """Forget the records."""
+        self._records.clear()
+
+
+class FileSink:
+    """Writes a file that takes its name only at the end, in input order.
+
+    Records are appended to a hidden file in the same folder as they finish, so that a machine that dies half way leaves
+    the paid answers there; `commit` sorts them if need be and renames.
+    """
+
+    def __init__(self, target: Path, form: Format, rows: int) -> None:
+        """Make the hidden file for so many records.
+
+        Raises:
+            RefusedError: the folder takes no new file.
+        """
+        self._target = target
+        self._form = form
+        self._starts = array("q", [-1]) * rows
+        self._sizes = array("q", [0]) * rows
+        self._last_row = -1
+        self._is_sorted = True
+        self._part = _Part(self._target)
+        self._part.append(form.heading)
+
+    def write(self, row: int, record: Record) -> None:
+        """Append the record; an `OSError` means that nothing of it was written."""
+        start = self._part.size
+        self._part.append(self._form.line(record))
+        self._starts[row], self._sizes[row] = start, self._part.size - start
+        self._is_sorted = self._is_sorted and row > self._last_row
+        self._last_row = row
+
+    def commit(self) -> None:
+        """Sort the records into input order and give the file its name."""
+        if not self._is_sorted:
+            self._sort()
+        try:
+            self._part.rename(self._target)
+        except OSError as error:
+            kept = f"what was answered is in {self._part.path}"
+            raise RefusedError(f"{self._target} cannot be written: {error.strerror}; {kept}", Exit.FAILED) from None
+
+    def discard(self) -> None:
+        """Remove the hidden file; the one that bears the name stays as it was."""
+        self._part.remove()
+
+    def _sort(self) -> None:
+        """Replace the hidden file by a sorted copy; without room for one, the order they finished in has to do."""
+        with contextlib.suppress(OSError, RefusedError), contextlib.ExitStack() as undo:
+            copy = _Part(self._target)
+            undo.callback(copy.remove)
+            for piece in self._sorted_pieces():
+                copy.append(piece)
+            undo.pop_all()
+            self._part.remove()
+            self._part = copy
+
+    def _sorted_pieces(self) -> Iterator[bytes]:
+        yield self._form.heading
+        for start, size in zip(self._starts, self._sizes, strict=True):
+            if start >= 0:
+                yield self._part.read(start, size)
+
+
+class _Part:
+    """A hidden file beside its target, with the modes a new file gets, written past every buffer.
+
+    Attributes:
+        path: where it is.
+        size: the bytes in it.
+    """
+
+    def __init__(self, target: Path) -> None:
+        self.path = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
+        self.size = 0
+        try:
+            self._file = self.path.open("x+b", buffering=0)
+        except OSError as error:
+            raise _unwritable(target, error) from None
+
+    def append(self, data: bytes) -> None:
+        """Write all of the data or, with an `OSError`, none of it."""
+        try:
+            self._write_all(data)
+        except OSError:
+            with contextlib.suppress(OSError):
+                self._file.truncate(self.size)
+                self._file.seek(self.size)
+            raise
+        self.size += len(data)
+
+    def read(self, start: int, size: int) -> bytes:
+        """Read a piece back; nothing is appended after that."""
+        self._file.seek(start)
+        return self._file.read(size)
+
+    def rename(self, target: Path) -> None:
+        """Put the file on the disk for good, under its name."""
+        os.fsync(self._file.fileno())
+        self._file.close()
+        self.path.replace(target)
+
+    def remove(self) -> None:
+        """Drop the file; harmless after `rename`."""
+        self._file.close()
+        self.path.unlink(missing_ok=True)
+
+    def _write_all(self, data: bytes) -> None:
+        while data:
+            data = data[self._file.write(data) :]
+
+
+def _checked_target(path: Path) -> Path:
+    """Return the file a path stands for, links followed, if it can be replaced."""
+    try:
+        target = path.resolve()
+        if target.is_dir():
+            raise RefusedError(f"{path} is a directory: give the name of a file in it")
+        if target.exists() and not target.is_file():
+            raise RefusedError(f"{path} is not an ordinary file: leave -o out to write to standard output")
+        if not target.parent.is_dir():
+            raise RefusedError(f"{path}: there is no folder {str(path.parent)!r}: make it first")
+    except (OSError, ValueError, RuntimeError) as error:
+        raise _unwritable(path, error) from None
+    if target.exists() and not os.access(target, os.W_OK):
+        raise RefusedError(f"{path} is write-protected: choose another name")
+    return target
+
+
+def _unwritable(path: Path, error: Exception) -> RefusedError:
+    reason = error.strerror if isinstance(error, OSError) else error
+    return RefusedError(f"{path} cannot be written: {reason}; choose another name for -o")
+
+
+def rest_path(output: Path) -> Path:
+    """Return the name for the ids that a run left unasked."""
+    return output.with_name(f"{output.name}.rest.txt")
+
+
+def write_rest(output: Path, ids: list[str]) -> Path:
+    """Write the ids that a run left unasked next to its output, one per line, ready to be an input."""
+    path = rest_path(output)
+    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    part.write_text("".join(f"{identifier}\n" for identifier in ids), encoding="utf-8")
+    return part.replace(path)

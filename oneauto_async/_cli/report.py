@@ -1,0 +1,94 @@
+"""The lines at the end of a run: what became of the ids, what it cost, and how to go on."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from ..errors import Billing
+from .progress import printable
+from .records import OUTCOMES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from .job import Job
+
+__all__ = ["beginning", "how_to_go_on", "lines", "unread"]
+
+
+def beginning(job: Job) -> str:
+    """Return the line before the first call."""
+    book = job.book
+    return printable(f"asking for {len(book.ids)} different ids in {book.total} rows of {job.source}")
+
+
+def unread(job: Job) -> str:
+    """Return the line for a reader of standard output that went away, as ``head`` does when it has seen enough."""
+    lost = len(job.book.stranded)
+    return f"stopped: standard output was closed; {_money(job)}; {lost} records could not be handed over (-o keeps all)"
+
+
+def lines(job: Job) -> list[str]:
+    """Return the summary of a run, a line each."""
+    body = [f"{_outcomes(job)}; {_money(job)}; calls: {_calls(job)}"] if job.brief else [*_long(job)]
+    return [*body, *_remarks(job)]
+
+
+def _long(job: Job) -> Iterator[str]:
+    yield f"rows: {job.book.done} of {job.book.total}, {len(job.book.ids)} different ids, {_pace(job)}"
+    yield f"outcomes: {_outcomes(job)}"
+    yield f"money: {_money(job)}"
+    yield f"calls: {_calls(job)}"
+    if job.output is not None:
+        yield f"output: {_where(job, job.output)}"
+
+
+def _pace(job: Job) -> str:
+    seconds = time.monotonic() - job.started
+    return f"in {seconds:.1f} s"
+
+
+def _outcomes(job: Job) -> str:
+    counts = job.book.outcomes
+    return ", ".join(f"{counts[kind]} {kind}" for kind in OUTCOMES if counts[kind]) or "none"
+
+
+def _money(job: Job) -> str:
+    billing = job.book.billing
+    unknown = f"{billing[Billing.UNKNOWN]} in doubt"
+    return f"{billing[Billing.BILLED]} billed, {billing[Billing.NOT_BILLED]} not billed, {unknown}"
+
+
+def _calls(job: Job) -> str:
+    return f"{job.attempts}, {job.wasted} of them turned away (429 or 503)"
+
+
+def _where(job: Job, output: Path) -> str:
+    if not job.kept:
+        return f"{output} was left as it was: nothing was answered" if output.exists() else "none: nothing was answered"
+    missing = job.book.total - job.book.done
+    return f"{output} (partial: {missing} rows are missing)" if missing else str(output)
+
+
+def _remarks(job: Job) -> Iterator[str]:
+    problem = job.book.first_problem
+    if problem is not None and not job.brief:
+        yield printable(f"first problem: {problem['evdb_vehicle_id']}: {problem['error']}: {problem['message']}")
+    if job.settings.simulate:
+        yield "simulated: the data are made up and nothing was paid"
+
+
+def how_to_go_on(job: Job, left: int, rest: Path | None) -> list[str]:
+    """Return what a person can do about the ids that are left: nothing was paid for them so far."""
+    what = f"{'interrupted: ' if job.was_interrupted else ''}{left} ids are left, and nothing was paid for them"
+    if rest is None:
+        cost = " and pays for the answered ones once more" if job.book.has_answers else ""
+        return [f"{what}; running the whole input again asks for every id{cost}"]
+    assert job.output is not None
+    onward = job.output.with_name(f"{job.output.stem}.rest{job.output.suffix}")
+    return [
+        f"{what}; they are in {rest}: run `oneauto-async bulk {rest} -o {onward}` for these alone",
+        "running the whole input again would ask, and pay, for the answered ids once more",
+    ]

@@ -1,0 +1,170 @@
+"""One job, from checked ids to an exit code: ask, see through what is paid, write, report."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import sys
+from typing import TYPE_CHECKING
+
+from ..errors import Billing
+from . import report
+from .exits import Exit, RefusedError, worst
+from .outputs import StreamSink, write_rest
+from .progress import Standing, progress_on, say
+from .reaching import client_for
+from .records import FORMATS
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from .. import OneAutoClient
+    from .job import Job
+    from .progress import Progress
+
+__all__ = ["run"]
+
+TICK = 0.2
+"""Seconds between two looks at the figures for the bar."""
+
+
+def run(job: Job) -> Exit:
+    """Do the job and report it on standard error.
+
+    Raises:
+        RefusedError: something is wrong with the key, or with the output at the very end.
+        OneAutoError: another setting is wrong. Nothing was sent.
+    """
+    try:
+        with client_for(job.settings) as client:
+            if not job.brief:
+                say(report.beginning(job))
+            asyncio.run(_supervised(client, job))
+    finally:
+        job.sink.discard()  # does nothing once the output has its name
+    return _reported(job)
+
+
+async def _supervised(client: OneAutoClient, job: Job) -> None:
+    """Ask, and write whatever came in every event: signals only count until this ends."""
+    with job.interrupts.caught():
+        try:
+            await _ask(client, job)
+        finally:
+            _keep(job)
+
+
+async def _ask(client: OneAutoClient, job: Job) -> None:
+    try:
+        async with client:
+            await job.interrupts.step(_collect(client, job))
+            if job.interrupts.count:
+                say(f"stopping: waiting at most {job.settings.drain:g} s for calls under way; Ctrl-C again for no wait")
+            await job.interrupts.step(client.aclose())
+    finally:
+        for outcome in client.unclaimed:
+            job.book.take(outcome)
+
+
+async def _collect(client: OneAutoClient, job: Job) -> None:
+    batch = client.batch(
+        job.book.ids,
+        endpoint=job.settings.endpoint,
+        concurrency=job.settings.concurrency,
+        ordered=job.brief,
+        deduplicate=False,  # the book has done so already, and keeps no outcomes
+    )
+    with progress_on(job.book.total, transient=job.brief) as progress:
+        async with batch as job.batch, _shown(job, progress):
+            async for outcome in batch:
+                job.book.take(outcome)
+                if job.book.trouble is not None:
+                    break
+
+
+@contextlib.asynccontextmanager
+async def _shown(job: Job, progress: Progress) -> AsyncIterator[None]:
+    """Keep the figures fresh, also while no outcome comes because a 429 holds everything."""
+    ticker = asyncio.ensure_future(_tick(job, progress))
+    try:
+        yield
+    finally:
+        ticker.cancel()
+        progress.show(_standing(job))
+
+
+async def _tick(job: Job, progress: Progress) -> None:
+    while True:
+        progress.show(_standing(job))
+        await asyncio.sleep(TICK)
+
+
+def _standing(job: Job) -> Standing:
+    return Standing(done=job.book.done, billed=job.book.billing[Billing.BILLED], turned_away=job.wasted)
+
+
+def _keep(job: Job) -> None:
+    """Give the output its name, unless a file that is there already is worth more than this run's failures."""
+    replaces = job.output is not None and job.output.exists()
+    if job.book.done and (job.book.has_answers or not replaces):
+        try:
+            job.sink.commit()
+        except OSError as error:
+            job.book.trouble = job.book.trouble or error
+        job.kept = True
+
+
+def _reported(job: Job) -> Exit:
+    if isinstance(job.book.trouble, BrokenPipeError):
+        _silence_stdout()
+        say(report.unread(job))
+    else:
+        say("\n".join(report.lines(job)))
+        _save_the_rest(job)
+        _refuse_trouble(job)
+    return worst(_exits(job))
+
+
+def _exits(job: Job) -> set[Exit]:
+    incomplete = job.book.trouble is not None or job.book.done < job.book.total
+    return {
+        *job.book.exits,
+        *([Exit.INTERRUPTED] if job.was_interrupted else []),
+        *([Exit.FAILED] if incomplete else []),
+    }
+
+
+def _save_the_rest(job: Job) -> None:
+    """Write the ids that are left next to the output, and tell how to go on."""
+    left = job.book.left()
+    if not left or job.brief:
+        return
+    rest = None
+    if job.output is not None and job.kept and job.book.has_answers:
+        with contextlib.suppress(OSError):
+            rest = write_rest(job.output, left)
+    say("\n".join(report.how_to_go_on(job, len(left), rest)))
+
+
+def _refuse_trouble(job: Job) -> None:
+    """Tell why the output ended early, and let no record be lost that has another way out."""
+    if job.book.trouble is None:
+        return
+    why = f"{job.output or 'standard output'}: {job.book.trouble.strerror}: the run was stopped"
+    if job.output is None:
+        raise RefusedError(why, Exit.FAILED)
+    _print_stranded(job)
+    count = len(job.book.stranded)
+    raise RefusedError(f"{why}; {count} records that did not fit are on standard output as JSON Lines", Exit.FAILED)
+
+
+def _print_stranded(job: Job) -> None:
+    if sys.stdout is not None:
+        with contextlib.suppress(OSError):
+            StreamSink(sys.stdout.buffer, FORMATS["jsonl"]).write_all(job.book.stranded)
+
+
+def _silence_stdout() -> None:
+    """Point a broken standard output at nothing, so that the interpreter's last flush has no complaint."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

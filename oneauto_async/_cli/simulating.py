@@ -1,0 +1,112 @@
+"""The ``simulate`` command: the simulator in the foreground, until Ctrl-C."""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import signal
+import sys
+import threading
+from typing import TYPE_CHECKING, Any
+
+from ..errors import ConfigurationError
+from ..testing import SIMULATOR_KEY, SPECIAL_IDS, Outage, Simulator, serve
+from .exits import Exit, RefusedError
+from .progress import say
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["run_simulator", "simulator_from"]
+
+_OUTAGE_FORM = "--outage wants START:LENGTH[:STATUS[:RETRY_AFTER]] with seconds for START and LENGTH"
+
+
+def _outage(text: str) -> Outage:
+    """Read an outage from its form on the command line.
+
+    Raises:
+        RefusedError: it has another form.
+    """
+    start, _, others = text.partition(":")
+    length, _, others = others.partition(":")
+    status, _, retry_after = others.partition(":")
+    try:
+        return Outage(float(start), float(length), status=int(status or 503), retry_after=retry_after or None)
+    except ValueError:
+        raise RefusedError(f"{_OUTAGE_FORM}, got {text!r}") from None
+
+
+def run_simulator(simulator: Simulator, *, host: str, port: int, list_ids: bool) -> Exit:
+    """Serve until SIGINT or SIGTERM, and tell how to reach it.
+
+    Raises:
+        RefusedError: the address cannot be listened on.
+    """
+    _require_loopback(host)
+    with _interruption() as interrupted, _serving(simulator, host, port) as base_url:
+        _print_lines(_introduction(base_url, list_ids=list_ids))
+        while not interrupted.wait(3600):
+            pass
+    say(f"served {simulator.requests.total()} calls, {simulator.total_billed} of them billed (in the simulation only)")
+    return Exit.OK
+
+
+def _require_loopback(host: str) -> None:
+    with contextlib.suppress(ValueError):
+        if host == "localhost" or ipaddress.ip_address(host).is_loopback:
+            return
+    raise RefusedError(
+        f"the simulator serves this machine alone: --host must be 127.0.0.1, ::1 or localhost, not {host}"
+    )
+
+
+@contextlib.contextmanager
+def _interruption() -> Iterator[threading.Event]:
+    """Turn SIGINT and SIGTERM into an event."""
+    event = threading.Event()
+    before = {number: signal.signal(number, lambda *_: event.set()) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield event
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler or signal.SIG_DFL)
+
+
+@contextlib.contextmanager
+def _serving(simulator: Simulator, host: str, port: int) -> Iterator[str]:
+    with contextlib.ExitStack() as stack:
+        try:
+            base_url = stack.enter_context(serve(simulator, host=host, port=port))
+        except (OSError, OverflowError) as error:
+            reason = error.strerror if isinstance(error, OSError) else error
+            raise RefusedError(f"cannot listen on {host}:{port}: {reason}; choose another --port") from None
+        except RuntimeError as error:
+            raise RefusedError(str(error)) from None
+        yield base_url
+
+
+def _introduction(base_url: str, *, list_ids: bool) -> Iterator[str]:
+    yield f"# simulating the service at {base_url}; Ctrl-C ends it. Its data are made up. In another terminal:"
+    yield f"export ONEAUTO_BASE_URL={base_url}"
+    yield f"export ONEAUTO_API_KEY={SIMULATOR_KEY}"
+    if list_ids:
+        yield from (f"# {name:<20} {about}" for name, about in SPECIAL_IDS.items())
+
+
+def _print_lines(lines: Iterator[str]) -> None:
+    if sys.stdout is not None:
+        sys.stdout.write("".join(f"{line}\n" for line in lines))
+        sys.stdout.flush()
+
+
+def simulator_from(*, outage: str | None, **behaviour: Any) -> Simulator:
+    """Make the simulator from the options of the ``simulate`` command.
+
+    Raises:
+        RefusedError: an option is out of its range.
+    """
+    try:
+        return Simulator(outage=None if outage is None else _outage(outage), **behaviour)
+    except ConfigurationError as error:
+        raise RefusedError(str(error)) from None

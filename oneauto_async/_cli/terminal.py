@@ -1,0 +1,143 @@
+"""Everything that is drawn with rich: the progress bar and the table. Imported only when one of them is wanted."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from typing import TYPE_CHECKING, TextIO
+
+from rich.box import ASCII, SIMPLE_HEAD
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as RichProgress
+from rich.table import Table
+from rich.text import Text
+
+from .progress import printable
+from .records import COLUMNS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from .progress import Progress, Standing
+    from .records import Record
+
+__all__ = ["bar", "print_table"]
+
+UPRIGHT_MOST = 2
+"""So many records are shown in full, a column each; more of them as one line each."""
+
+SHOWN_RAW = 2000
+"""Characters shown of an answer that could not be used; JSON Lines and CSV hold all of it."""
+
+_CAPABILITIES = {
+    "to load": "vehicle_to_load",
+    "to home AC": "vehicle_to_home_ac",
+    "to home DC": "vehicle_to_home_dc",
+    "to grid AC": "vehicle_to_grid_ac",
+    "to grid DC": "vehicle_to_grid_dc",
+}
+
+_UPRIGHT_MEMBERS = tuple(name for name in COLUMNS if name not in {"evdb_vehicle_id", "error", "message", "raw"})
+_BILLED = {"billed": "yes", "not billed": "no", "unknown": "unknown"}
+
+
+class _Bar:
+    """A bar with the figures of a job beside it."""
+
+    def __init__(self, drawn: RichProgress, total: int) -> None:
+        self._drawn = drawn
+        self._task = drawn.add_task("", total=total, billed=0, turned_away=0, speed_text="")
+
+    def show(self, standing: Standing) -> None:
+        """Move the bar."""
+        speed = self._drawn.tasks[0].speed
+        self._drawn.update(
+            self._task,
+            completed=standing.done,
+            billed=standing.billed,
+            turned_away=standing.turned_away,
+            speed_text="" if speed is None else f"{speed:.0f}/s",
+        )
+
+
+@contextlib.contextmanager
+def bar(total: int, *, transient: bool) -> Iterator[Progress]:
+    """Draw a bar on standard error for as long as the block lasts."""
+    columns = (
+        BarColumn(bar_width=None),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[speed_text]}"),
+        TextColumn("429s {task.fields[turned_away]}"),
+        TextColumn("billed {task.fields[billed]}"),
+        TimeRemainingColumn(compact=True),
+    )
+    with RichProgress(*columns, console=Console(stderr=True), transient=transient, redirect_stdout=False) as drawn:
+        yield _Bar(drawn, total)
+
+
+def print_table(records: Sequence[Record]) -> None:
+    """Print the records on standard output: a few of them in full, many of them as one line each."""
+    console = _console(sys.stdout)
+    if records:
+        console.print(_upright(records) if len(records) <= UPRIGHT_MOST else _flat(records))
+    for record in records:
+        for remark in _remarks(record):
+            console.print(Text(printable(remark)), soft_wrap=True)
+
+
+def _console(stream: TextIO) -> Console:
+    """Return a console that shows a character its encoding lacks as an escape instead of failing on it."""
+    if hasattr(stream, "reconfigure"):
+        stream.reconfigure(errors="backslashreplace")
+    return Console(file=stream, highlight=False, emoji=False)
+
+
+def _table(console_encoding: str | None) -> Table:
+    unicode = (console_encoding or "").lower().replace("-", "").startswith("utf")
+    return Table(box=SIMPLE_HEAD if unicode else ASCII, pad_edge=False, padding=0)
+
+
+def _upright(records: Sequence[Record]) -> Table:
+    """Build a table with a line per member and a column per record."""
+    table = _table(sys.stdout.encoding)
+    table.add_column("evdb_vehicle_id", no_wrap=True)
+    for record in records:
+        table.add_column(_cell(record["evdb_vehicle_id"]), overflow="fold")
+    for name in _UPRIGHT_MEMBERS:
+        if any(record[name] is not None for record in records):
+            table.add_row(name, *(_cell(record[name]) for record in records))
+    return table
+
+
+def _flat(records: Sequence[Record]) -> Table:
+    """Build a table with a line per record, each capability in one cell."""
+    table = _table(sys.stdout.encoding)
+    for heading in ("id", "outcome", *_CAPABILITIES, "billed"):
+        table.add_column(heading, overflow="fold", min_width=9 if heading in _CAPABILITIES else 6)
+    for record in records:
+        capabilities = (_cell(_capability(record, prefix)) for prefix in _CAPABILITIES.values())
+        table.add_row(
+            _cell(record["evdb_vehicle_id"]), _cell(record["outcome"]), *capabilities, _cell(_BILLED[record["billing"]])
+        )
+    return table
+
+
+def _capability(record: Record, prefix: str) -> str:
+    status, power = record[f"{prefix}_support_status"], record[f"{prefix}_power_output_kw"]
+    return "\n".join([*([] if status is None else [status]), *([] if power is None else [f"{power:g} kW"])])
+
+
+def _cell(value: object) -> Text:
+    """Return a cell that shows the value as it is: no markup, no control characters."""
+    shown = "" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+    return Text("\n".join(printable(line) for line in shown.split("\n")))
+
+
+def _remarks(record: Record) -> Iterator[str]:
+    """Yield the lines below the table: what the service said beside a record, or why there is none."""
+    said = (record["evdb_vehicle_id"], record["error"], record["message"])
+    if said[1:] != (None, None):
+        yield ": ".join(part for part in said if part is not None)
+    if record["raw"]:
+        yield f"  what came: {record['raw'][:SHOWN_RAW]}"

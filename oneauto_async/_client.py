@@ -1,0 +1,461 @@
+"""`OneAutoClient`: owns what lives as long as the client does, and starts lookups."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+import warnings
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, NoReturn, Self, TypeVar, overload
+
+import attrs
+import httpx
+
+from . import settings
+from ._batch import Batch, Ids
+from ._flow.flights import Flight, Flights, Seat
+from ._flow.governor import Governor
+from ._ids import canonical_id
+from ._lookup import Lookup, Route, Tools
+from ._wire.exchange import Exchange
+from .clock import Clock, SystemClock
+from .endpoints import VAN_BIDIRECTIONAL_CHARGING, Endpoint
+from .errors import ClientClosedError, ConfigurationError
+from .models import BidirectionalCharging
+from .outcomes import Outcome
+from .settings import RateLimit, RetryPolicy, Timeouts
+
+T = TypeVar("T")
+
+UNCLAIMED_PER_SLOT = 3
+"""Unclaimed outcomes held per slot: one under way and the two a batch may hold back, when all are left at once."""
+
+KEEPALIVE_EXPIRY = 2.0
+"""Seconds an idle connection is kept: short, so that none is used that the gateway is about to close."""
+
+SIMULATED_URL = "https://simulator.invalid"
+"""A name that no resolver knows: should the in-process transport ever be left out, nothing can be reached."""
+
+_log = logging.getLogger("oneauto_async")
+
+
+class OneAutoClient:
+    """Looks up bi-directional charging capabilities, one at a time or many at once.
+
+    Use it as ``async with OneAutoClient() as client``. It belongs to the event loop it is entered on. No request is
+    made before a lookup is.
+
+    Arguments:
+        api_key: the key; else from ``ONEAUTO_API_KEY``, ``ONE_AUTO_API_KEY`` or the file named by
+            ``ONEAUTO_API_KEY_FILE``. It is shown nowhere.
+        sandbox: ask the vendor's sandbox host; else from ``ONEAUTO_SANDBOX``. Not together with ``base_url``.
+        base_url: another address; else from ``ONEAUTO_BASE_URL``. Plain http is refused except on this machine.
+        max_concurrency: lookups under way at once, over all batches and single calls of this client.
+        retry: how patiently one lookup is pursued.
+        rate_limit: the key's limit if you know it, ``RateLimit.adaptive()``, or a `Governor` several clients share.
+        timeouts: seconds for one attempt and for closing.
+        ssl_context: for connections this client opens itself.
+        transport: an httpx transport to use instead of this client's own: a proxy, HTTP/2, a mock. It is closed with
+            the client. What it retries by itself is beyond this library.
+        http_client: an `httpx.AsyncClient` to send through; it stays yours to close. Its redirects, auth and cookies
+            are not used.
+        clock: time, sleep and randomness, for tests.
+
+    Raises:
+        ConfigurationError: no key, a wrong address, or options that exclude each other. Nothing was sent.
+    """
+
+    def __init__(
+        self,
+        api_key: str | None = None,
+        *,
+        sandbox: bool | None = None,
+        base_url: str | None = None,
+        max_concurrency: int = 100,
+        retry: RetryPolicy = RetryPolicy(),  # noqa: B008  # frozen, like every default below
+        rate_limit: RateLimit | Governor = RateLimit.adaptive(),  # noqa: B008
+        timeouts: Timeouts = Timeouts(),  # noqa: B008
+        ssl_context: ssl.SSLContext | None = None,
+        transport: httpx.AsyncBaseTransport | None = None,
+        http_client: httpx.AsyncClient | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        settings.require_whole("max_concurrency", max_concurrency, 1)
+        _require_compatible(ssl_context, transport, http_client)
+        self._key = settings.api_key(api_key)
+        self._base_url = settings.base_url(base_url, sandbox)
+        self._max_concurrency = max_concurrency
+        self._policy = retry
+        self._timeouts = timeouts
+        self._ssl_context = ssl_context
+        self._transport = transport
+        self._given_http_client = http_client
+        self._clock = SystemClock() if clock is None else clock
+        self._governor = rate_limit if isinstance(rate_limit, Governor) else Governor(rate_limit, clock=self._clock)
+        self._slots = asyncio.Semaphore(max_concurrency)
+        self._flights = Flights(keep=UNCLAIMED_PER_SLOT * max_concurrency, on_landing=self._slots.release)
+        self._routes: dict[Endpoint[Any], Route[Any]] = {}
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._http_client: httpx.AsyncClient | None = None
+        self._tools: Tools | None = None
+        self._closing: asyncio.Task[None] | None = None
+
+    @classmethod
+    def simulated(cls, simulator: Any = None, **options: Any) -> OneAutoClient:
+        """Return a client of a simulated service in this process: no key, no network, no cost.
+
+        Arguments:
+            simulator: an `oneauto_async.testing.Simulator` whose books you want to read, or ``None`` for a new one.
+            options: any other argument of the class but ``api_key``, ``base_url``, ``sandbox``, ``transport`` and
+                ``http_client``.
+        """
+        from .testing import SIMULATOR_KEY, Simulator
+
+        transport = httpx.ASGITransport(app=Simulator() if simulator is None else simulator)
+        return cls(SIMULATOR_KEY, base_url=SIMULATED_URL, transport=transport, **options)
+
+    def __repr__(self) -> str:
+        return f"<OneAutoClient {self._base_url} {self._state()}, {self._flights}>"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a OneAutoClient is not pickled or copied; make a new one where you need it")
+
+    def __del__(self) -> None:
+        if getattr(self, "_loop", None) is not None and self._closing is None:
+            warnings.warn(
+                f"unclosed {self!r}: use it with `async with`, or await aclose()",
+                ResourceWarning,
+                stacklevel=2,
+                source=self,
+            )
+
+    def _state(self) -> str:
+        if self._closing is not None:
+            return "closed"
+        return "not opened" if self._loop is None else "open"
+
+    # Opening and closing.
+
+    async def __aenter__(self) -> Self:
+        if self._loop is not None:
+            raise ClientClosedError("a OneAutoClient is opened once; make a new one for another `async with`")
+        self._loop = asyncio.get_running_loop()
+        self._http_client = self._given_http_client or self._own_http_client()
+        exchange = Exchange(
+            self._http_client, base_url=self._base_url, key=self._key, timeouts=self._timeouts, clock=self._clock
+        )
+        self._tools = Tools(exchange, self._governor, self._policy, self._clock)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Start nothing more, wait at most ``timeouts.drain`` seconds for what is under way, then close everything.
+
+        Lookups that only wait for their turn end as not sent. Calling it again waits for the same end. Cancelling it
+        ends the wait: requests still under way are reported in doubt, connections are closed all the same, and then
+        `asyncio.CancelledError` goes on.
+        """
+        if self._loop is None:
+            self._loop = asyncio.get_running_loop()
+        self._require_own_loop()
+        if self._closing is None:
+            self._closing = self._loop.create_task(self._close(), name="oneauto close")
+        await _see_through(self._closing, hurry=self._flights.cut_short)
+
+    async def _close(self) -> None:
+        try:
+            await self._flights.ground(self._timeouts.drain)
+        finally:
+            if self._http_client is not None and self._given_http_client is None:
+                await self._http_client.aclose()
+        if self._flights.unclaimed:
+            _log.warning("closed with %d paid answers that nobody took", len(self._flights.unclaimed))
+
+    def _own_http_client(self) -> httpx.AsyncClient:
+        transport = self._transport or httpx.AsyncHTTPTransport(
+            verify=self._ssl_context or httpx.create_ssl_context(trust_env=False),
+            trust_env=False,
+            limits=httpx.Limits(
+                max_connections=self._max_concurrency,
+                max_keepalive_connections=self._max_concurrency,
+                keepalive_expiry=KEEPALIVE_EXPIRY,
+            ),
+        )
+        return httpx.AsyncClient(transport=transport, trust_env=False)
+
+    # Looking up.
+
+    async def bidirectional_charging(self, evdb_vehicle_id: str | int) -> BidirectionalCharging:
+        """Return the bi-directional charging capabilities of one electric van.
+
+        Raises:
+            OneAutoError: whatever went wrong, with what it cost in ``.billing``. 204 raises `NoDataError`, 206
+                `PartialDataError` with the record in ``.value``.
+
+        Cancelling returns at once and starts no further attempt; a request under way is seen through, and its answer
+        kept in ``unclaimed`` for the next lookup of the id.
+        """
+        outcome = await self.lookup(evdb_vehicle_id)
+        return outcome.unwrap()
+
+    @overload
+    async def lookup(self, evdb_vehicle_id: str | int) -> Outcome[BidirectionalCharging]: ...
+
+    @overload
+    async def lookup(self, evdb_vehicle_id: str | int, *, endpoint: Endpoint[T]) -> Outcome[T]: ...
+
+    async def lookup(
+        self, evdb_vehicle_id: str | int, *, endpoint: Endpoint[Any] = VAN_BIDIRECTIONAL_CHARGING
+    ) -> Outcome[Any]:
+        """Look one id up and return how it ended; nothing the service says or fails to say is raised.
+
+        A lookup of an id that is already on its way joins it and costs nothing more.
+
+        Raises:
+            InvalidVehicleIdError, ClientClosedError, ConfigurationError: nothing was sent.
+
+        Cancelling: as for `bidirectional_charging`.
+        """
+        booking = await self._book(canonical_id(evdb_vehicle_id), self._route(endpoint))
+        try:
+            return await booking.seat
+        except asyncio.CancelledError:
+            booking.leave()
+            raise
+
+    @overload
+    def batch(
+        self,
+        ids: Ids,
+        *,
+        concurrency: int | None = None,
+        ordered: bool = False,
+        deduplicate: bool = True,
+        deadline: float | None = None,
+    ) -> Batch[BidirectionalCharging]: ...
+
+    @overload
+    def batch(
+        self,
+        ids: Ids,
+        *,
+        endpoint: Endpoint[T],
+        concurrency: int | None = None,
+        ordered: bool = False,
+        deduplicate: bool = True,
+        deadline: float | None = None,
+    ) -> Batch[T]: ...
+
+    def batch(
+        self,
+        ids: Ids,
+        *,
+        endpoint: Endpoint[Any] = VAN_BIDIRECTIONAL_CHARGING,
+        concurrency: int | None = None,
+        ordered: bool = False,
+        deduplicate: bool = True,
+        deadline: float | None = None,
+    ) -> Batch[Any]:
+        """Prepare the lookup of many ids: ``async with client.batch(ids) as batch: async for outcome in batch: …``.
+
+        Arguments:
+            ids: any iterable or async iterable, read lazily. A synchronous one that blocks, blocks the event loop.
+            endpoint: what to ask.
+            concurrency: lookups under way at once; ``None`` for all the client allows.
+            ordered: outcomes in input order instead of as they finish.
+            deduplicate: ask each distinct id once and answer each place in the input; memory then grows by the distinct
+                ids and their outcomes. Without it memory does not grow with the input, and an id that comes again after
+                its answer is paid for again.
+            deadline: seconds for the whole batch. What was not sent by then is reported so; a request under way is
+                reported in doubt, and its answer kept in ``unclaimed``.
+
+        A quota that is used up, a refused key (401, 403) and a wrong route (404) end the batch: requests under way are
+        let finish, the rest comes back `NotSent` with the reason. One failed id never loses the others.
+
+        Raises:
+            ConfigurationError: before anything is sent.
+        """
+        if isinstance(ids, str | bytes | bytearray | int):
+            raise ConfigurationError(
+                f"ids must be an iterable of ids, not one {type(ids).__name__}; for one id use lookup()"
+            )
+        settings.require_whole("concurrency", self._max_concurrency if concurrency is None else concurrency, 1)
+        settings.require_seconds("deadline", deadline)
+        return Batch(
+            ids,
+            _Desk(self, self._route(endpoint)),
+            concurrency=min(concurrency or self._max_concurrency, self._max_concurrency),
+            ordered=ordered,
+            deduplicate=deduplicate,
+            deadline=deadline,
+            clock=self._clock,
+        )
+
+    @overload
+    async def lookup_many(
+        self,
+        ids: Ids,
+        *,
+        concurrency: int | None = None,
+        deduplicate: bool = True,
+        deadline: float | None = None,
+    ) -> list[Outcome[BidirectionalCharging]]: ...
+
+    @overload
+    async def lookup_many(
+        self,
+        ids: Ids,
+        *,
+        endpoint: Endpoint[T],
+        concurrency: int | None = None,
+        deduplicate: bool = True,
+        deadline: float | None = None,
+    ) -> list[Outcome[T]]: ...
+
+    async def lookup_many(
+        self, ids: Ids, *, endpoint: Endpoint[Any] = VAN_BIDIRECTIONAL_CHARGING, **options: Any
+    ) -> list[Outcome[Any]]:
+        """Look many ids up and return their outcomes in input order; the arguments are those of `batch`.
+
+        Cancelling: as for leaving a batch early; paid answers are in ``unclaimed``.
+        """
+        async with self.batch(ids, endpoint=endpoint, ordered=True, **options) as batch:
+            return [outcome async for outcome in batch]
+
+    @property
+    def unclaimed(self) -> tuple[Outcome[Any], ...]:
+        """Answers that were paid for, or may have been, and that nobody took; a later lookup of the id takes its own.
+
+        Bounded by three per ``max_concurrency``; beyond that the oldest is dropped.
+        """
+        return self._flights.unclaimed
+
+    @property
+    def governor(self) -> Governor:
+        """The governor of this client; give it to another as ``rate_limit`` to share one key's limit."""
+        return self._governor
+
+    # Starting one lookup.
+
+    def _route(self, endpoint: Endpoint[T]) -> Route[T]:
+        route = self._routes.get(endpoint)
+        if route is None:
+            route = self._routes[endpoint] = Route(endpoint)
+        return route
+
+    async def _book(self, vehicle_id: str, route: Route[Any]) -> _Booking:
+        """Take a seat in the flight of this id: one that is under way, one that landed unclaimed, or a new one."""
+        tools = self._require_open()
+        key = (route, vehicle_id)
+        booking = self._book_existing(key)
+        if booking is not None:
+            return booking
+        await self._slots.acquire()
+        # While this lookup waited for its slot the client may have closed, and another may have taken off with the id.
+        booking = self._book_existing(key) if self._closing is None else None
+        if booking is not None or self._closing is not None:
+            self._slots.release()
+            self._require_open()
+        return booking or self._book_new(key, tools)
+
+    def _book_existing(self, key: tuple[Route[Any], str]) -> _Booking | None:
+        outcome = self._flights.claim(key)
+        if outcome is not None:
+            return _Booking.landed(self._flights, key, outcome)
+        flight = self._flights.get(key)
+        return None if flight is None else _Booking(self._flights, flight, flight.board())
+
+    def _book_new(self, key: tuple[Route[Any], str], tools: Tools) -> _Booking:
+        route, vehicle_id = key
+        lookup = Lookup(route, vehicle_id, tools, self._clock.monotonic())
+        flight = self._flights.launch(key, lookup)
+        return _Booking(self._flights, flight, flight.board())
+
+    def _require_open(self) -> Tools:
+        if self._tools is None:
+            raise ClientClosedError("the client is not open: use it inside `async with OneAutoClient() as client:`")
+        if self._closing is not None:
+            raise ClientClosedError("the client is closed: make a new OneAutoClient")
+        self._require_own_loop()
+        return self._tools
+
+    def _require_own_loop(self) -> None:
+        if asyncio.get_running_loop() is not self._loop:
+            raise ClientClosedError("this client belongs to another event loop or thread: make one client per loop")
+
+
+@attrs.frozen(eq=False)
+class _Booking:
+    """One seat in a flight."""
+
+    flights: Flights
+    flight: Flight
+    seat: Seat
+
+    @classmethod
+    def landed(cls, flights: Flights, key: tuple[Route[Any], str], outcome: Outcome[Any]) -> _Booking:
+        """Return the seat of a flight that landed before anyone took its outcome."""
+        seat: Seat = asyncio.get_running_loop().create_future()
+        seat.set_result(outcome)
+        return cls(flights, Flight(key), seat)
+
+    @property
+    def in_attempt(self) -> bool:
+        return self.flight.in_attempt
+
+    @property
+    def attempts(self) -> int:
+        return self.flight.attempts
+
+    def leave(self) -> None:
+        self.flights.leave(self.flight, self.seat)
+
+
+@attrs.frozen(eq=False)
+class _Desk:
+    """Where a batch gets its lookups, all of one endpoint."""
+
+    client: OneAutoClient
+    route: Route[Any]
+
+    async def book(self, vehicle_id: str) -> _Booking:
+        return await self.client._book(vehicle_id, self.route)  # a part of the client
+
+    def return_untaken(self, outcome: Outcome[Any]) -> None:
+        key = (self.route, outcome.evdb_vehicle_id)
+        self.client._flights.keep_unclaimed(key, attrs.evolve(outcome, index=None))  # a part of the client
+
+
+def _require_compatible(
+    ssl_context: ssl.SSLContext | None,
+    transport: httpx.AsyncBaseTransport | None,
+    http_client: httpx.AsyncClient | None,
+) -> None:
+    if transport is not None and http_client is not None:
+        raise ConfigurationError("give transport or http_client, not both: each brings the connections")
+    if ssl_context is not None and (transport is not None or http_client is not None):
+        raise ConfigurationError("ssl_context is for the client's own connections; set it on the transport you give")
+    if transport is not None and not isinstance(transport, httpx.AsyncBaseTransport):
+        raise ConfigurationError(f"transport must be an httpx.AsyncBaseTransport, got {type(transport).__name__}")
+    if http_client is not None and not isinstance(http_client, httpx.AsyncClient):
+        raise ConfigurationError(f"http_client must be an httpx.AsyncClient, got {type(http_client).__name__}")
+
+
+async def _see_through(closing: asyncio.Task[None], *, hurry: Callable[[], None]) -> None:
+    """Wait for the closing to end, come what may; a cancellation makes it hurry and goes on afterwards."""
+    interruption: asyncio.CancelledError | None = None
+    while not closing.done():
+        try:
+            await asyncio.wait([closing])
+        except asyncio.CancelledError as error:
+            interruption = error
+            hurry()
+    if interruption is not None:
+        raise interruption
+    closing.result()

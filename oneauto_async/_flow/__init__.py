@@ -1,0 +1,1 @@
+"""What happens between a question and its answer: rate, retry, and flights shared by everyone who waits."""

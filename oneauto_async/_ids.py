@@ -1,0 +1,51 @@
+"""The canonical form of an ``evdb_vehicle_id``, found before anything is compared, sent or paid for."""
+
+from __future__ import annotations
+
+import unicodedata
+
+from .errors import InvalidVehicleIdError
+
+MAX_LENGTH = 64
+"""Far beyond any id seen; a longer one is a mistake such as a whole line of a file."""
+
+
+def canonical_id(value: str | int) -> str:
+    """Return the id as it is sent: text, trimmed, leading zeros kept.
+
+    A whole number is taken as its decimal digits, because a sister search endpoint returns the same id as a number.
+
+    Raises:
+        InvalidVehicleIdError: not text or a whole number, empty, too long, or holding control characters.
+    """
+    text = _as_text(value).strip()
+    if not text:
+        raise InvalidVehicleIdError("an evdb_vehicle_id must not be empty")
+    if len(text) > MAX_LENGTH:
+        raise InvalidVehicleIdError(f"an evdb_vehicle_id has at most {MAX_LENGTH} characters, got {len(text)}")
+    if not (text.isascii() and text.isalnum()) and any(_is_unprintable(character) for character in text):
+        raise InvalidVehicleIdError(f"an evdb_vehicle_id must not hold control characters, got {text!a}")
+    return text
+
+
+def shown_id(value: object) -> str:
+    """Return a short, printable text for an input that is no valid id, to report it by."""
+    text = ascii(value)
+    return text if len(text) <= MAX_LENGTH else f"{text[:MAX_LENGTH]}…"
+
+
+def _as_text(value: object) -> str:
+    # bool is an int to Python, and True is nobody's vehicle.
+    if isinstance(value, str):
+        return value
+    if isinstance(value, int) and not isinstance(value, bool):
+        if value < 0 or value >= 10**MAX_LENGTH:
+            raise InvalidVehicleIdError(f"an evdb_vehicle_id is not negative and has at most {MAX_LENGTH} digits")
+        return str(int(value))
+    raise InvalidVehicleIdError(f"an evdb_vehicle_id is text or a whole number, got {type(value).__name__}")
+
+
+def _is_unprintable(character: str) -> bool:
+    """Tell control, format, surrogate, private and unassigned characters and line separators from the rest."""
+    category = unicodedata.category(character)
+    return category.startswith("C") or category in {"Zl", "Zp"}

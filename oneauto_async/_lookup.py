@@ -1,0 +1,178 @@
+"""The way of one lookup: a grant, a request, a verdict; again if worth it; then the record and its receipt."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Generic, TypeVar
+
+import attrs
+
+from . import _report
+from ._classify import Answer, Doubtful, QuotaUsedUp, Throttled, Unavailable, classify, request_id
+from ._flow.flights import Flight
+from ._flow.governor import Governor, Grant, Patience
+from ._flow.retry import Ended, pursue
+from ._report import Facts
+from ._structure import SchemaMismatch, structure_function
+from ._wire.exchange import Attempted, Exchange, Lost, Progress, Reply, Unsent
+from .clock import Clock
+from .endpoints import Endpoint
+from .errors import Billing, OneAutoError
+from .outcomes import Found, Outcome, Receipt, Source
+from .settings import RetryPolicy
+
+T = TypeVar("T")
+
+SIMULATED_HEADER = "x-oneauto-simulated"
+"""The simulator's mark on everything it answers."""
+
+
+class Route(Generic[T]):
+    """An endpoint made ready: the hook that structures its answers is looked up once."""
+
+    def __init__(self, endpoint: Endpoint[T]) -> None:
+        self.endpoint = endpoint
+        self.structure = structure_function(endpoint)
+
+    def __repr__(self) -> str:
+        return f"<Route {self.endpoint.path}>"
+
+
+@attrs.frozen(eq=False)
+class Tools:
+    """What every lookup of a client works with."""
+
+    exchange: Exchange
+    governor: Governor
+    policy: RetryPolicy
+    clock: Clock
+
+
+@attrs.define(eq=False)
+class Lookup(Generic[T]):
+    """One id being looked up: the steps, and what is known so far."""
+
+    route: Route[T]
+    vehicle_id: str
+    tools: Tools
+    started: float
+    flight: Flight = attrs.field(init=False)
+    began: float = attrs.field(init=False)
+    attempts: int = 0
+    wasted: int = 0
+    doubts: int = 0
+    reply: Reply | None = None
+    step: Progress | None = None
+
+    async def run(self, flight: Flight) -> Outcome[T]:
+        """Pursue the id to an outcome; every failure of the service or the way to it is a value."""
+        self.flight, self.began = flight, self.started
+        try:
+            ended = await pursue(self._attempt, self.tools.policy, self.tools.clock, self)
+        except OneAutoError as refusal:
+            return _report.turned_away(refusal, self._facts(Billing.NOT_BILLED))
+        return self._outcome(ended)
+
+    def interrupted(self) -> Outcome[T]:
+        """Return the outcome after the task was cancelled: in doubt if a request was under way."""
+        sent = self.step is not None and self.step.sent_at is not None
+        return _report.interrupted(self._facts(Billing.UNKNOWN if sent else Billing.NOT_BILLED), sent=sent)
+
+    @property
+    def abandoned(self) -> bool:
+        """Whether no further attempt may start."""
+        return self.flight.abandoned
+
+    @property
+    def progress(self) -> int:
+        """How many calls the key has accepted, of all lookups that share the governor."""
+        return self.tools.governor.accepted
+
+    async def _attempt(self) -> Ended:
+        grant = await self.tools.governor.acquire(self._patience(), retrying=self.attempts > 0)
+        self.began = self.began if self.attempts else grant.at
+        self.attempts += 1
+        ended = self._judge(await self._ask(grant))
+        self._tell_governor(grant, ended)
+        return ended
+
+    def _patience(self) -> Patience:
+        policy = self.tools.policy
+        return Patience(longest_closing=policy.max_retry_after, until=self.began + policy.total)
+
+    async def _ask(self, grant: Grant) -> Attempted:
+        """Make one request; while it is under way the flight is not ended for lack of waiters."""
+        self.step = Progress(partial(self.tools.governor.sent, grant))
+        self.flight.in_attempt = True
+        try:
+            attempted = await self.tools.exchange.ask(self.route.endpoint, self.vehicle_id, self.step)
+        finally:
+            self.flight.in_attempt = False
+        self.step = None
+        return attempted
+
+    def _judge(self, attempted: Attempted) -> Ended:
+        if not isinstance(attempted, Reply):
+            self.reply = None
+            self.doubts += isinstance(attempted, Lost)
+            return attempted
+        self.reply = attempted
+        verdict = classify(attempted.status, attempted.headers, attempted.body, attempted.flaw)
+        self.doubts += isinstance(verdict, Doubtful)
+        return verdict
+
+    def _tell_governor(self, grant: Grant, ended: Ended) -> None:
+        governor = self.tools.governor
+        match ended:
+            case Throttled(retry_after=wait):
+                self.wasted += 1
+                governor.throttle(grant, None if wait is None else wait.wait(self.tools.clock.wall()))
+            case Unavailable(retry_after=wait):
+                self.wasted += self.reply is not None and self.reply.status == 503
+                governor.unavailable(grant, None if wait is None else wait.wait(self.tools.clock.wall()))
+            case QuotaUsedUp():
+                self.wasted += 1
+                governor.quota_used_up()
+            case Unsent() | Lost():
+                pass
+            case _:
+                governor.accept(grant)
+
+    def _outcome(self, ended: Ended) -> Outcome[T]:
+        facts = self._facts(ended.billing)
+        if not isinstance(ended, Answer):
+            return _report.unsuccessful(ended, facts)
+        try:
+            value = self.route.structure(ended.result)
+        except SchemaMismatch as mismatch:
+            return _report.mismatched(mismatch.problems, facts)
+        return Found(
+            evdb_vehicle_id=self.vehicle_id,
+            raw=facts.raw,
+            receipt=facts.receipt,
+            value=value,
+            partial=ended.partial,
+            message=ended.message,
+        )
+
+    def _facts(self, billing: Billing) -> Facts:
+        """Gather what is known; an earlier attempt left in doubt stays in doubt unless a later one was billed."""
+        if self.doubts and billing is Billing.NOT_BILLED:
+            billing = Billing.UNKNOWN
+        reply = self.reply
+        receipt = Receipt(
+            billing=billing,
+            status=None if reply is None else reply.status,
+            request_id=None if reply is None else request_id(reply.headers),
+            attempts=self.attempts,
+            wasted=self.wasted,
+            elapsed=self.tools.clock.monotonic() - self.started,
+            source=_source(reply),
+        )
+        raw = None if reply is None else reply.body
+        return Facts(vehicle_id=self.vehicle_id, receipt=receipt, raw=raw, wall=self.tools.clock.wall())
+
+
+def _source(reply: Reply | None) -> Source:
+    simulated = reply is not None and any(name.lower() == SIMULATED_HEADER for name, _ in reply.headers)
+    return Source.SIMULATOR if simulated else Source.NETWORK

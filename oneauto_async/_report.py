@@ -1,0 +1,233 @@
+"""From how a lookup ended to its outcome: the error a person reads, with what it cost and what to do."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar, assert_never
+
+import attrs
+
+from ._classify import (
+    Answer,
+    Denied,
+    Doubtful,
+    NoContent,
+    Pending,
+    QuotaUsedUp,
+    Rejected,
+    Throttled,
+    Unavailable,
+)
+from ._flow.retry import Ended
+from ._retry_after import RetryAfter
+from ._wire.exchange import Lost, Unsent
+from .errors import (
+    AccessDeniedError,
+    Billing,
+    ClientClosedError,
+    ConnectionFailedError,
+    DeadlineExceededError,
+    InDoubtError,
+    OneAutoError,
+    PendingError,
+    ProxyError,
+    QuotaExceededError,
+    RateLimitedError,
+    SchemaMismatchError,
+    ServiceUnavailableError,
+    UnexpectedStatusError,
+)
+from .outcomes import Failed, InDoubt, NoData, NotSent, NotSentReason, Outcome, Receipt
+
+T = TypeVar("T")
+E = TypeVar("E", bound=OneAutoError)
+
+CONTACT = "help@oneautoapi.com"
+"""The vendor's own contact for a service that stays unavailable, from its page on status codes."""
+
+
+_BILLING_TEXTS = {Billing.BILLED: "billed", Billing.NOT_BILLED: "not billed", Billing.UNKNOWN: "billing unknown"}
+
+
+@attrs.frozen(kw_only=True)
+class Facts:
+    """What is known of a lookup when it ends.
+
+    Attributes:
+        vehicle_id: the id asked for.
+        receipt: what it cost.
+        raw: the last body that came.
+        wall: the time of day, to read a ``Retry-After`` that is a date.
+    """
+
+    vehicle_id: str
+    receipt: Receipt
+    raw: bytes | None
+    wall: float
+
+    def error(self, kind: type[E], headline: str, text: str = "", **more: Any) -> E:
+        """Make an error whose message can be read alone."""
+        receipt = self.receipt
+        said = f": {text}" if text else ""
+        facts = [f"evdb_vehicle_id {self.vehicle_id}", _BILLING_TEXTS[receipt.billing]]
+        if receipt.attempts != 1:
+            facts.append(f"{receipt.attempts} requests")
+        if receipt.request_id:
+            facts.append(f"request id {receipt.request_id}")
+        return kind(
+            f"{headline}{said} ({', '.join(facts)})",
+            billing=receipt.billing,
+            status=receipt.status,
+            request_id=receipt.request_id,
+            attempts=receipt.attempts,
+            raw=self.raw,
+            **more,
+        )
+
+    def seconds(self, retry_after: RetryAfter | None) -> float | None:
+        """Return how long the service asked to wait, in seconds."""
+        return None if retry_after is None else retry_after.wait(self.wall)
+
+
+def unsuccessful(ended: Ended, facts: Facts) -> Outcome[Any]:
+    """Return the outcome of a lookup that ended with anything but an answer."""
+    if isinstance(ended, NoContent):
+        return NoData(evdb_vehicle_id=facts.vehicle_id, raw=facts.raw, receipt=facts.receipt)
+    return failed(_error(ended, facts), facts)
+
+
+def failed(error: OneAutoError, facts: Facts) -> Failed | InDoubt:
+    """Return the outcome of an error: in doubt when a request left and nothing trustworthy tells what became of it."""
+    # A status the vendor does not list may be charged too, but it is an answer: it failed, with billing unknown.
+    in_doubt = facts.receipt.billing is Billing.UNKNOWN and not isinstance(error, UnexpectedStatusError)
+    kind = InDoubt if in_doubt else Failed
+    return kind(evdb_vehicle_id=facts.vehicle_id, raw=facts.raw, receipt=facts.receipt, error=error)
+
+
+def mismatched(problems: tuple[str, ...], facts: Facts) -> Failed | InDoubt:
+    """Return the outcome of an answer whose fields do not have their documented types."""
+    shown = "; ".join(problems[:3]) + (f"; and {len(problems) - 3} more" if len(problems) > 3 else "")
+    headline = f"HTTP {facts.receipt.status}: the answer is not of the documented shape, see .raw"
+    return failed(facts.error(SchemaMismatchError, headline, shown, problems=problems), facts)
+
+
+def turned_away(refusal: OneAutoError, facts: Facts) -> Outcome[Any]:
+    """Return the outcome of a lookup the governor did not let through (again)."""
+    more: dict[str, Any] = {}
+    if isinstance(refusal, RateLimitedError | ServiceUnavailableError):
+        more = {"retry_after": refusal.retry_after}
+    error = facts.error(type(refusal), str(refusal), **more)
+    if facts.receipt.attempts:
+        return failed(error, facts)
+    return not_sent(_refusal_reason(refusal), error, facts)
+
+
+def not_sent(reason: NotSentReason, error: OneAutoError, facts: Facts) -> NotSent:
+    """Return the outcome of a lookup nothing left for."""
+    return NotSent(evdb_vehicle_id=facts.vehicle_id, receipt=facts.receipt, error=error, reason=reason)
+
+
+def interrupted(facts: Facts, *, sent: bool) -> Outcome[Any]:
+    """Return the outcome of a lookup the closing client cut short, ``sent`` if a request was under way."""
+    if sent:
+        error: OneAutoError = facts.error(
+            InDoubtError, "the client was closed before the answer came; it may be charged"
+        )
+        return failed(error, facts)
+    error = facts.error(ClientClosedError, "the client was closed before this lookup ended")
+    return failed(error, facts) if facts.receipt.attempts else not_sent(NotSentReason.CLOSED, error, facts)
+
+
+def stop_reason(outcome: Outcome[Any]) -> NotSentReason | None:
+    """Say why nothing more should be asked after this outcome, if it is one that is true for every id."""
+    match outcome:
+        case Failed(error=QuotaExceededError()):
+            return NotSentReason.QUOTA
+        case Failed(error=AccessDeniedError()):
+            return NotSentReason.ACCESS_DENIED
+        case Failed(error=UnexpectedStatusError(status=404)):
+            return NotSentReason.WRONG_ROUTE
+        case NotSent(reason=reason) if reason not in (NotSentReason.INVALID_ID, NotSentReason.DEADLINE):
+            return reason
+        case _:
+            return None
+
+
+def _refusal_reason(refusal: OneAutoError) -> NotSentReason:
+    match refusal:
+        case QuotaExceededError():
+            return NotSentReason.QUOTA
+        case RateLimitedError():
+            return NotSentReason.RATE_LIMITED
+        case ServiceUnavailableError():
+            return NotSentReason.SERVICE_UNAVAILABLE
+        case _:
+            return NotSentReason.DEADLINE
+
+
+def _error(ended: Ended, facts: Facts) -> OneAutoError:
+    status = facts.receipt.status
+    match ended:
+        case Pending():
+            return facts.error(PendingError, "HTTP 202: accepted, but still not ready; ask again later")
+        case Throttled(retry_after=wait, text=text):
+            return _waiting_error(RateLimitedError, "HTTP 429: too many requests for this key", wait, text, facts)
+        case QuotaUsedUp(text=text):
+            return facts.error(QuotaExceededError, "HTTP 429: the key's quota is used up", text)
+        case Unavailable(retry_after=wait, text=text):
+            headline = f"HTTP {status}: the service is unavailable; if it stays so, the vendor's contact is {CONTACT}"
+            return _waiting_error(ServiceUnavailableError, headline, wait, text, facts)
+        case Denied(reason=reason, text=text):
+            return _denied(reason, text, facts)
+        case Rejected():
+            return _rejected(ended, facts)
+        case Doubtful(text=text):
+            return facts.error(
+                InDoubtError, f"HTTP {status}: no answer from behind the gateway; it may be charged", text
+            )
+        case Lost(text=text):
+            return facts.error(InDoubtError, "sent, but no answer came; it may be charged", text)
+        case Unsent(text=text, proxy=proxy):
+            kind = ProxyError if proxy else ConnectionFailedError
+            return facts.error(kind, "not sent: no connection to the service", text, retryable=not ended.final)
+        case Answer() | NoContent():
+            raise AssertionError(f"{ended!r} is no failure")
+        case _:
+            assert_never(ended)
+
+
+def _waiting_error(
+    kind: type[RateLimitedError] | type[ServiceUnavailableError],
+    headline: str,
+    retry_after: RetryAfter | None,
+    text: str,
+    facts: Facts,
+) -> OneAutoError:
+    wait = facts.seconds(retry_after)
+    asked = "" if wait is None else f", which asks to wait {wait:.6g} s"
+    return facts.error(kind, headline + asked, text, retry_after=wait)
+
+
+def _denied(reason: NotSentReason, text: str, facts: Facts) -> OneAutoError:
+    status = facts.receipt.status
+    if reason is NotSentReason.WRONG_ROUTE:
+        kind = UnexpectedStatusError if status == 404 else AccessDeniedError
+        return facts.error(kind, f"HTTP {status}: no such route; check base_url and the endpoint's path", text)
+    headline = f"HTTP {status}: access denied; check the API key and that this service is enabled for it"
+    return facts.error(AccessDeniedError, headline, text)
+
+
+def _rejected(verdict: Rejected, facts: Facts) -> OneAutoError:
+    kind, status = verdict.error, facts.receipt.status
+    if issubclass(kind, SchemaMismatchError):
+        return mismatched(verdict.problems, facts).error
+    if issubclass(kind, DeadlineExceededError):
+        return facts.error(kind, f"HTTP {status}", verdict.text, retryable=verdict.billing is Billing.NOT_BILLED)
+    hint = {200: "; the answer is in .raw and is not bought again by itself"}.get(status or 0, "")
+    return facts.error(kind, f"HTTP {status}{_HEADLINES.get(kind.__name__, '')}{hint}", verdict.text)
+
+
+_HEADLINES = {
+    "ApiFailureError": ": the service says that the call failed",
+    "BadRequestError": ": the service refuses this request",
+    "UnexpectedStatusError": ": a status the vendor does not document for this call",
+}

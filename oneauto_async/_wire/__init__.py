@@ -1,0 +1,1 @@
+"""The wire: one attempt in, one reply out."""

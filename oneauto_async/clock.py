@@ -1,0 +1,61 @@
+"""Time and chance, passed in: every wait and every random draw of the library goes through one `Clock`."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from typing import Protocol
+
+__all__ = ["Clock", "SystemClock"]
+
+
+TIMER_GRAIN = 0.0012
+"""Seconds by which a timer of asyncio's may be late: its selectors count in whole milliseconds, rounded up."""
+
+
+class Clock(Protocol):
+    """What the library needs to know of time and chance. Give your own as ``OneAutoClient(clock=…)``."""
+
+    def monotonic(self) -> float:
+        """Return seconds from an arbitrary start; never runs backwards."""
+        ...
+
+    def wall(self) -> float:
+        """Return seconds since the epoch; used only to read a ``Retry-After`` that is a date."""
+        ...
+
+    def random(self) -> float:
+        """Return a number from 0 up to but not including 1, for jitter."""
+        ...
+
+    async def sleep(self, seconds: float, *, exact: bool = False) -> None:
+        """Sleep; cancellation passes through. ``exact`` asks for the finest timing there is, whatever it costs."""
+        ...
+
+
+class SystemClock:
+    """The real clock: the running event loop's own time, so that waits and the loop's timeouts agree."""
+
+    def monotonic(self) -> float:
+        """Return the running loop's time."""
+        return asyncio.get_running_loop().time()
+
+    def wall(self) -> float:
+        """Return the machine's time of day."""
+        return time.time()
+
+    def random(self) -> float:
+        """Draw from the standard library's generator: jitter is no secret."""
+        return random.random()
+
+    async def sleep(self, seconds: float, *, exact: bool = False) -> None:
+        """Sleep on the running loop; its timers are a millisecond late at most, which ``exact`` spends yielding."""
+        if not exact:
+            await asyncio.sleep(seconds)
+            return
+        end = self.monotonic() + seconds
+        if seconds > TIMER_GRAIN:
+            await asyncio.sleep(seconds - TIMER_GRAIN)
+        while self.monotonic() < end:  # noqa: ASYNC110  # no event could tell the moment more finely
+            await asyncio.sleep(0)

@@ -1,0 +1,257 @@
+"""What a person sets: limits, patience, addresses and the key. Wrong values are refused before anything is sent."""
+
+from __future__ import annotations
+
+import ipaddress
+import math
+import os
+import stat
+import warnings
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NoReturn
+from urllib.parse import urlsplit
+
+import attrs
+
+from .errors import ConfigurationError
+
+__all__ = ["RateLimit", "RetryPolicy", "Timeouts"]
+
+LIVE_URL = "https://api.oneautoapi.com"
+SANDBOX_URL = "https://sandbox.oneautoapi.com"
+
+
+def _number(low: float, *, inclusive: bool = False) -> Callable[[Any, attrs.Attribute[Any], Any], None]:
+    """Validate a finite number above (or from) a lower bound."""
+
+    def check(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
+        usable = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        if not usable or value < low or (value == low and not inclusive):  # type: ignore[operator]  # a number by now
+            bound = "at least" if inclusive else "more than"
+            name = f"{type(instance).__name__}.{attribute.name}"
+            raise ConfigurationError(f"{name} must be a number of {bound} {low:g}, got {value!r}")
+
+    return check
+
+
+def _whole(low: int) -> Callable[[Any, attrs.Attribute[Any], Any], None]:
+    """Validate a whole number from a lower bound."""
+
+    def check(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
+        require_whole(f"{type(instance).__name__}.{attribute.name}", value, low)
+
+    return check
+
+
+def require_whole(name: str, value: object, low: int) -> None:
+    """Raise `ConfigurationError` unless the value is a whole number of at least ``low``."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < low:
+        raise ConfigurationError(f"{name} must be a whole number of at least {low}, got {value!r}")
+
+
+def require_seconds(name: str, value: object) -> None:
+    """Raise `ConfigurationError` unless the value is ``None`` or a finite number of seconds above 0."""
+    usable = isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < math.inf
+    if value is not None and not usable:
+        raise ConfigurationError(f"{name} must be a number of seconds above 0, got {value!r}")
+
+
+@attrs.frozen(kw_only=True)
+class Timeouts:
+    """Seconds allowed, for one attempt and for closing.
+
+    Attributes:
+        connect: to open a connection, TLS included.
+        read: between two pieces of the answer. The gateway gives up after 29 s, so a value below 30 makes the client
+            itself the source of calls whose billing is unknown.
+        attempt: for one whole attempt, however slowly the answer drips.
+        drain: how long `OneAutoClient.aclose` waits for answers that are already on their way.
+    """
+
+    connect: float = attrs.field(default=5.0, validator=_number(0))
+    read: float = attrs.field(default=35.0, validator=_number(0))
+    attempt: float = attrs.field(default=45.0, validator=_number(0))
+    drain: float = attrs.field(default=35.0, validator=_number(0, inclusive=True))
+
+
+@attrs.frozen(kw_only=True)
+class RetryPolicy:
+    """How patiently one lookup is pursued. Nothing that may have been charged is sent again by default.
+
+    Attributes:
+        attempts: most requests for one lookup, over 429, 500, 503 and connections that failed before sending. A 429 is
+            counted only if the key accepted nothing since this lookup's previous try: a queue that moves is no failure.
+        total: seconds from the first request to the last, waits included; also the longest a lookup waits for a shut
+            gate before its first request.
+        max_retry_after: the longest ``Retry-After`` that is waited out, in seconds. A longer one fails the lookup at
+            once, and is never shortened.
+        poll_interval: seconds between two polls of an answer that is not ready (202).
+        poll_total: seconds of polling before `PendingError`.
+        resend_in_doubt: how often a lookup whose request may already have been charged is sent again. Each resend can
+            cost the price of another answer.
+    """
+
+    attempts: int = attrs.field(default=6, validator=_whole(1))
+    total: float = attrs.field(default=300.0, validator=_number(0))
+    max_retry_after: float = attrs.field(default=120.0, validator=_number(0, inclusive=True))
+    poll_interval: float = attrs.field(default=2.0, validator=_number(0))
+    poll_total: float = attrs.field(default=30.0, validator=_number(0, inclusive=True))
+    resend_in_doubt: int = attrs.field(default=0, validator=_whole(0))
+
+
+@attrs.frozen
+class RateLimit:
+    """The key's limit, as a token bucket: ``burst`` calls at once, then ``rate`` per second.
+
+    ``RateLimit(rate=50, burst=10)`` paces all calls to it. ``RateLimit.adaptive()`` knows no limit: calls go out as
+    they come, and a 429 or a ``Retry-After`` holds all of them.
+
+    Attributes:
+        rate: calls per second, or ``None`` when the limit is not known.
+        burst: calls the key allows at once after a rest.
+    """
+
+    rate: float | None = attrs.field(validator=attrs.validators.optional(_number(0)))
+    burst: int = attrs.field(default=1, validator=_whole(1))
+
+    @classmethod
+    def adaptive(cls) -> RateLimit:
+        """Return a limit for a key whose limit is not known."""
+        return cls(rate=None)
+
+
+class Secret:
+    """A text that shows itself to nobody who does not ask: masked in every repr, refused by pickle and copy."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+
+    def reveal(self) -> str:
+        """Return the text itself."""
+        return self._value
+
+    def __repr__(self) -> str:
+        return "<secret>"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("an API key is not pickled or copied; make a new client where you need one")
+
+
+def api_key(argument: str | None, environ: Mapping[str, str] = os.environ) -> Secret:
+    """Find the key: the argument, else ``ONEAUTO_API_KEY`` or ``ONE_AUTO_API_KEY``, else ``ONEAUTO_API_KEY_FILE``.
+
+    Raises:
+        ConfigurationError: no key, two different ones, or one that cannot be sent. The key is never in the message.
+    """
+    if argument is not None:
+        return _checked_key(argument, "api_key")
+    names = [name for name in ("ONEAUTO_API_KEY", "ONE_AUTO_API_KEY") if environ.get(name, "").strip()]
+    if len({environ[name].strip() for name in names}) > 1:
+        raise ConfigurationError("ONEAUTO_API_KEY and ONE_AUTO_API_KEY are both set and differ: unset one of them")
+    if names:
+        return _checked_key(environ[names[0]], names[0])
+    if path := environ.get("ONEAUTO_API_KEY_FILE"):
+        return api_key_from_file(Path(path))
+    raise ConfigurationError(
+        "no API key: set ONEAUTO_API_KEY (or ONEAUTO_API_KEY_FILE to a file that holds it), or pass api_key=…; "
+        "to try the library without one, use OneAutoClient.simulated()"
+    )
+
+
+def api_key_from_file(path: Path) -> Secret:
+    """Read the key from a file of one line; a byte-order mark and line ends are dropped.
+
+    Raises:
+        ConfigurationError: the file cannot be read or does not hold one key.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+        mode = path.stat().st_mode
+    except (OSError, UnicodeDecodeError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not text"
+        raise ConfigurationError(f"the key file {str(path)!r} cannot be read: {reason}") from None
+    if os.name == "posix" and mode & (stat.S_IRWXG | stat.S_IRWXO):
+        warnings.warn(f"the key file {str(path)!r} is open to other users: chmod 600 it", UserWarning, stacklevel=3)
+    return _checked_key(text, f"the key file {str(path)!r}")
+
+
+def _checked_key(key: object, origin: str) -> Secret:
+    if not isinstance(key, str):
+        raise ConfigurationError(f"{origin} must be text, got {type(key).__name__}")
+    key = key.strip()
+    if not key:
+        raise ConfigurationError(f"{origin} is empty")
+    if key == "your-api-key-here":
+        raise ConfigurationError(f"{origin} is the placeholder from the vendor's page: put your own key there")
+    if not all("!" <= character <= "~" for character in key):
+        raise ConfigurationError(f"{origin} holds a space, a line end or a character that no HTTP header can carry")
+    return Secret(key)
+
+
+def base_url(base_url: str | None, sandbox: bool | None, environ: Mapping[str, str] = os.environ) -> str:
+    """Find the address: the arguments, else ``ONEAUTO_BASE_URL`` or ``ONEAUTO_SANDBOX``, else the live service.
+
+    Returns:
+        Scheme, host and any path before the endpoint's, without a trailing slash.
+
+    Raises:
+        ConfigurationError: both kinds given at once, or an address the key must not be sent to.
+    """
+    if base_url is not None and sandbox is not None:
+        raise ConfigurationError("give sandbox or base_url, not both: each names the host")
+    if base_url is None and sandbox is None:
+        base_url = environ.get("ONEAUTO_BASE_URL", "").strip() or None
+        sandbox = _flag("ONEAUTO_SANDBOX", environ)
+        if base_url is not None and sandbox:
+            raise ConfigurationError("ONEAUTO_BASE_URL and ONEAUTO_SANDBOX are both set: unset one of them")
+    if base_url is not None:
+        return _checked_url(base_url)
+    return SANDBOX_URL if sandbox else LIVE_URL
+
+
+def _flag(name: str, environ: Mapping[str, str]) -> bool:
+    text = environ.get(name, "").strip().lower()
+    if text in {"1", "true", "yes", "on"}:
+        return True
+    if text in {"", "0", "false", "no", "off"}:
+        return False
+    raise ConfigurationError(f"{name} must be true or false, got {text!r}")
+
+
+def _checked_url(url: object) -> str:
+    if not isinstance(url, str):
+        raise ConfigurationError(f"base_url must be text, got {type(url).__name__}")
+    try:
+        parts = urlsplit(url.strip())
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        raise ConfigurationError(f"base_url is not an address: {url!a}") from None
+    if parts.username is not None or parts.password is not None:
+        raise ConfigurationError("base_url must not hold a user name or password")
+    if (
+        not host
+        or port == 0
+        or parts.query
+        or parts.fragment
+        or any(c.isspace() or not c.isprintable() for c in url.strip())
+    ):
+        raise ConfigurationError(f"base_url must look like {LIVE_URL}, got {url!a}")
+    if parts.scheme not in {"https", "http"}:
+        raise ConfigurationError(f"base_url must start with https://, got {url!a}")
+    if parts.scheme == "http" and not _is_loopback(host):
+        raise ConfigurationError(
+            f"base_url must start with https:// (http:// would show the key to anyone on the way), got {url!a}"
+        )
+    return f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}"
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

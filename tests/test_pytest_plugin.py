@@ -1,0 +1,182 @@
+"""The pytest plugin, used as somebody else's tests use it: in a pytest run of its own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+
+import oneauto_async.testing
+
+pytest_plugins = ["pytester"]
+
+PLUGIN = "oneauto_async.testing.pytest_plugin"
+ROOT = Path(oneauto_async.testing.__file__).parents[2]
+INI = """
+[pytest]
+asyncio_mode = strict
+asyncio_default_fixture_loop_scope = function
+filterwarnings = error
+"""
+HEADER = """
+import asyncio, socket
+import httpx, pytest
+from oneauto_async.testing import LiveHostRefusedError, Simulator, SimulatorServer
+PATH = "/evdatabase/uk/van/bidirectionalcharging/?evdb_vehicle_id="
+LIVE = "api.oneautoapi.com"
+
+def get(server, evdb_vehicle_id):
+    with httpx.Client(trust_env=False) as client:
+        return client.get(server.base_url + PATH + evdb_vehicle_id, headers={"x-api-key": server.api_key})
+"""
+
+
+class Passes(Protocol):
+    def __call__(self, body: str, count: int) -> None: ...
+
+
+@pytest.fixture
+def passes(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Passes:
+    """A function that runs tests in a fresh pytest, warnings as errors, and requires so many to pass."""
+    # An installed library is found by its entry point; naming the plugin as well would register it twice.
+    installed = any(entry.value == PLUGIN for entry in entry_points(group="pytest11"))
+    options = [] if installed else ["-p", PLUGIN]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])))
+    pytester.makeini(INI)
+
+    def run(body: str, count: int) -> None:
+        pytester.makepyfile(HEADER + body)
+        pytester.runpytest_subprocess(*options).assert_outcomes(passed=count)
+
+    return run
+
+
+def test_a_simulator_in_the_process(passes: Passes) -> None:
+    """``oneauto_simulator`` is a fresh simulator for every test."""
+    passes(
+        """
+@pytest.mark.asyncio
+@pytest.mark.parametrize("time", [1, 2])
+async def test_it(oneauto_simulator: Simulator, time: int) -> None:
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app=oneauto_simulator)) as client:
+        headers = {"x-api-key": oneauto_simulator.api_key}
+        response = await client.get("http://simulator" + PATH + "12345", headers=headers)
+    assert response.json()["result"]["simulated"] is True
+    assert oneauto_simulator.bills == {"12345": 1}
+""",
+        2,
+    )
+
+
+def test_a_simulator_on_a_socket(passes: Passes) -> None:
+    """``oneauto_server`` has an address, a key and books, in sync and async tests."""
+    passes(
+        """
+def test_sync(oneauto_server: SimulatorServer) -> None:
+    assert get(oneauto_server, "12345").status_code == 200
+    assert get(oneauto_server, "SIM-204").status_code == 204
+    assert oneauto_server.bills == {"12345": 1}
+    assert oneauto_server.requests == {"12345": 1, "SIM-204": 1}
+    assert oneauto_server.simulator.max_in_flight == 1
+
+@pytest.mark.asyncio
+async def test_async(oneauto_server: SimulatorServer) -> None:
+    async with httpx.AsyncClient(trust_env=False, headers={"x-api-key": oneauto_server.api_key}) as client:
+        responses = await asyncio.gather(*(client.get(f"{oneauto_server.base_url}{PATH}{n}") for n in range(10)))
+    assert oneauto_server.bills.total() == len(responses) == 10
+""",
+        2,
+    )
+
+
+def test_many_simulators_with_options(passes: Passes) -> None:
+    """``oneauto_serve`` starts as many as the test wants, and all of them are gone after it."""
+    passes(
+        """
+urls = []
+
+def test_serve(oneauto_serve) -> None:
+    spent, open_ = oneauto_serve(quota=0), oneauto_serve(keys=["mine"])
+    assert (get(spent, "1").status_code, get(open_, "1").status_code, open_.api_key) == (429, 200, "mine")
+    urls.extend([spent, open_])
+
+def test_gone() -> None:
+    for server in urls:
+        with pytest.raises(httpx.ConnectError):
+            get(server, "1")
+""",
+        2,
+    )
+
+
+def test_live_hosts_are_refused(passes: Passes) -> None:
+    """A test with any of the fixtures cannot resolve a host of the vendor, by whatever way; other hosts it can."""
+    passes(
+        """
+@pytest.mark.parametrize("fixture", ["oneauto_simulator", "oneauto_server", "oneauto_serve"])
+def test_sync(request, fixture) -> None:
+    request.getfixturevalue(fixture)
+    with pytest.raises(LiveHostRefusedError, match="tried to reach the paid service at api.oneautoapi.com"):
+        httpx.get("https://" + LIVE, trust_env=False)
+    with pytest.raises(LiveHostRefusedError):
+        socket.create_connection((LIVE, 443))
+
+@pytest.mark.asyncio
+async def test_async(oneauto_simulator) -> None:
+    with pytest.raises(LiveHostRefusedError):
+        await asyncio.open_connection(LIVE, 443)
+    with pytest.raises(LiveHostRefusedError):
+        async with httpx.AsyncClient(trust_env=False) as client:
+            await client.get("https://sandbox.oneautoapi.com")
+
+@pytest.mark.parametrize("host", ["API.OneAutoAPI.com", "oneautoapi.com.", b"api.oneautoapi.com"])
+def test_spellings(oneauto_simulator, host) -> None:
+    for resolve in (lambda: socket.getaddrinfo(host, 443), lambda: socket.gethostbyname(host)):
+        with pytest.raises(LiveHostRefusedError):
+            resolve()
+    assert not issubclass(LiveHostRefusedError, OSError)
+
+def test_others(oneauto_simulator) -> None:
+    assert socket.getaddrinfo("127.0.0.1", 80)
+    assert socket.gethostbyname("127.0.0.1") == "127.0.0.1"
+""",
+        8,
+    )
+
+
+def test_the_refusal_ends_with_the_test(passes: Passes) -> None:
+    """Tests without the fixtures are left alone."""
+    passes(
+        """
+resolvers = (socket.getaddrinfo, socket.gethostbyname, socket.gethostbyname_ex)
+
+def test_with(oneauto_server) -> None:
+    assert socket.getaddrinfo is not resolvers[0]
+
+def test_without() -> None:
+    assert (socket.getaddrinfo, socket.gethostbyname, socket.gethostbyname_ex) == resolvers
+""",
+        2,
+    )
+
+
+def modules_loaded_by(name: str) -> set[str]:
+    """Import one module in a fresh interpreter and return all that came with it."""
+    code = f"import sys, {name}; print(*sys.modules)"
+    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    return set(result.stdout.split())
+
+
+def test_loading_it_starts_nothing() -> None:
+    """The plugin is loaded in every run of pytest, so it brings neither uvicorn nor the plugins of others."""
+    assert modules_loaded_by(PLUGIN).isdisjoint({"uvicorn", "pytest_asyncio", "respx"})
+
+
+def test_the_testing_package_needs_no_pytest() -> None:
+    """The simulator and the clock can be used without pytest or uvicorn."""
+    assert modules_loaded_by("oneauto_async.testing").isdisjoint({"pytest", "uvicorn"})

@@ -111,10 +111,10 @@ class OneAutoClient:
             options: any other argument of the class but ``api_key``, ``base_url``, ``sandbox``, ``transport`` and
                 ``http_client``.
         """
-        from .testing import SIMULATOR_KEY, Simulator
+        from .testing import Simulator
 
-        transport = httpx.ASGITransport(app=Simulator() if simulator is None else simulator)
-        return cls(SIMULATOR_KEY, base_url=SIMULATED_URL, transport=transport, **options)
+        simulator = Simulator() if simulator is None else simulator
+        return cls(simulator.api_key, base_url=SIMULATED_URL, transport=httpx.ASGITransport(app=simulator), **options)
 
     def __repr__(self) -> str:
         return f"<OneAutoClient {self._base_url} {self._state()}, {self._flights}>"

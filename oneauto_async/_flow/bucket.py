@@ -7,8 +7,9 @@ import math
 JITTER = 0.010
 """Seconds by which two calls may drift towards each other on their way to the gateway."""
 
-NARROW_JITTER = 0.0003
-"""The same for a key without any burst, where every second of caution is lost for good."""
+NARROW_JITTER = 0.003
+NARROW_SHARE = 0.02
+"""The same for a key without any burst, and its share of the rate at most: there, time spent on caution is lost."""
 
 
 ROUNDING = 1e-9
@@ -30,7 +31,7 @@ class TokenBucket:
         self._level = self._capacity
         self._filled_at = -math.inf
         if burst == 1:
-            self.rate = 1 / (1 / rate + min(0.03 / rate, NARROW_JITTER))
+            self.rate = 1 / (1 / rate + min(NARROW_SHARE / rate, NARROW_JITTER))
 
     def __repr__(self) -> str:
         return f"<TokenBucket {self._level:.1f} of {self._capacity:.1f} tokens, {self.rate:g}/s>"

@@ -1,0 +1,82 @@
+"""Everything that is checked, one session each; ``nox`` runs what CI runs."""
+
+from __future__ import annotations
+
+import shutil
+import tomllib
+from pathlib import Path
+
+import nox
+
+nox.needs_version = ">=2024.10.9"
+nox.options.default_venv_backend = "venv"
+nox.options.error_on_external_run = True
+nox.options.reuse_existing_virtualenvs = True
+nox.options.error_on_missing_interpreters = False
+nox.options.sessions = ["lint", "types", "tests", "docs", "dist"]
+
+PROJECT = tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))["project"]
+PYTHONS = [
+    line.rsplit(" ", 1)[-1]
+    for line in PROJECT["classifiers"]
+    if line.startswith("Programming Language :: Python :: 3.")
+]
+"""The versions the package says it supports."""
+
+OLDEST = PYTHONS[0]
+
+
+@nox.session(python=OLDEST)
+def lint(session: nox.Session) -> None:
+    """Check style and formatting."""
+    session.install("ruff>=0.9")
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+
+
+@nox.session(python=OLDEST)
+def types(session: nox.Session) -> None:
+    """Check types strictly, the tests' and examples' too: they are how users call the library."""
+    session.install("-e", ".[test]", "mypy>=1.14", "nox")
+    session.run("mypy", "oneauto_async", "tests", "docs/examples", "noxfile.py")
+
+
+@nox.session(python=PYTHONS)
+def tests(session: nox.Session) -> None:
+    """Run the fast tests."""
+    session.install("-e", ".[test]")
+    session.run("pytest", *session.posargs)
+
+
+@nox.session(python=OLDEST)
+def slow(session: nox.Session) -> None:
+    """Run the tests that take minutes: a million ids, and given limits over real sockets."""
+    session.install("-e", ".[test]")
+    session.run("pytest", "-m", "slow", *session.posargs)
+
+
+@nox.session(python=OLDEST)
+def docs(session: nox.Session) -> None:
+    """Build the documentation; a warning is an error. Its examples are run by the tests."""
+    session.install("-e", ".[docs]")
+    shutil.rmtree("docs/_build", ignore_errors=True)
+    session.run("sphinx-build", "-W", "--keep-going", "-n", "-b", "html", "docs", "docs/_build/html")
+
+
+@nox.session(python=OLDEST)
+def dist(session: nox.Session) -> None:
+    """Build the wheel and test it, not the working tree, in a fresh environment."""
+    session.install("build")
+    folder = Path(session.create_tmp()) / "dist"
+    shutil.rmtree(folder, ignore_errors=True)
+    session.run("python", "-m", "build", "--outdir", str(folder))
+    (wheel,) = folder.glob("*.whl")
+    session.install("--force-reinstall", f"oneauto-async[test] @ {wheel.resolve().as_uri()}")
+    trial = Path(session.create_tmp()) / "trial"
+    shutil.rmtree(trial, ignore_errors=True)
+    for name in ("tests", "docs"):
+        shutil.copytree(name, trial / name, ignore=shutil.ignore_patterns("_build", "__pycache__"))
+    for name in ("pyproject.toml", "README.md", "noxfile.py", "LICENSE"):
+        shutil.copy(name, trial)
+    session.chdir(trial)
+    session.run("pytest", *session.posargs)

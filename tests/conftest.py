@@ -1,0 +1,34 @@
+"""Fixtures every test file may use."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+import pytest_asyncio
+from support.raw import RawServer, raw_server
+
+from oneauto_async.testing import VirtualClock, refuse_live_hosts
+
+
+@pytest.fixture(autouse=True)
+def _own_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """No setting of the machine reaches a test, and no test reaches the paid service."""
+    for name in ("API_KEY", "API_KEY_FILE", "BASE_URL", "SANDBOX"):
+        monkeypatch.delenv(f"ONEAUTO_{name}", raising=False)
+    monkeypatch.delenv("ONE_AUTO_API_KEY", raising=False)
+    with refuse_live_hosts():
+        yield
+
+
+@pytest.fixture
+def clock() -> VirtualClock:
+    """A clock whose time costs nothing; ``clock.run(…)`` runs a coroutine in it."""
+    return VirtualClock(seed=1)
+
+
+@pytest_asyncio.fixture
+async def server() -> AsyncIterator[RawServer]:
+    """A raw server on 127.0.0.1."""
+    async with raw_server() as running:
+        yield running

@@ -1,0 +1,377 @@
+"""Many lookups at once: bounded, lazy, in order or not, stopped for good reasons, and left without loss."""
+
+from __future__ import annotations
+
+import asyncio
+import tracemalloc
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import httpx
+import pytest
+from support.raw import ANSWER, CANARY_KEY, RawServer, answers, http
+
+from oneauto_async import (
+    Billing,
+    ConfigurationError,
+    Failed,
+    Found,
+    InDoubt,
+    NoData,
+    NotSent,
+    NotSentReason,
+    OneAutoClient,
+    RateLimit,
+    Source,
+)
+from oneauto_async.testing import Simulator, VirtualClock
+
+asynchronous = pytest.mark.asyncio
+
+
+@asynchronous
+async def test_every_kind_of_outcome_comes_back_and_one_failure_loses_nothing() -> None:
+    """A batch is a list of ways lookups end."""
+    ids = ["1", "SIM-204", "SIM-206", "SIM-400", "SIM-502", "SIM-FALSE", "not\x00an id", "2"]
+
+    async with OneAutoClient.simulated() as client:
+        outcomes = await client.lookup_many(ids)
+
+    assert [type(outcome) for outcome in outcomes] == [Found, NoData, Found, Failed, InDoubt, Failed, NotSent, Found]
+    assert [outcome.index for outcome in outcomes] == list(range(8))
+
+
+@asynchronous
+async def test_the_summary_adds_up() -> None:
+    """Counts, money and calls, read at the end and after it."""
+    simulator = Simulator()
+    ids: list[str | int] = ["1", "1", "SIM-204", "SIM-206", "SIM-400", "SIM-502", "SIM-FALSE", True, "SIM-429-ONCE"]
+
+    async with OneAutoClient.simulated(simulator) as client, client.batch(ids) as batch:
+        outcomes = [outcome async for outcome in batch]
+
+    done = batch.summary
+    assert done.total == len(outcomes) == len(ids)
+    assert done.found + done.partial + done.no_data + done.failed + done.in_doubt + done.not_sent == done.total
+    assert (done.found, done.partial, done.no_data, done.failed, done.in_doubt, done.not_sent) == (3, 1, 1, 2, 1, 1)
+    assert (done.billed, done.unknown, done.duplicates, done.wasted) == (3, 1, 1, 1)
+    assert done.billed == simulator.total_billed
+    assert done.attempts == simulator.requests.total()
+    assert done.elapsed > 0
+
+
+@pytest.mark.parametrize("concurrency", [1, 5, 50])
+@asynchronous
+async def test_no_more_than_concurrency_are_under_way(concurrency: int) -> None:
+    """It is reached, and never exceeded."""
+    simulator = Simulator(latency=0.005)
+
+    async with OneAutoClient.simulated(simulator) as client:
+        await client.lookup_many(range(4 * concurrency), concurrency=concurrency)
+
+    assert simulator.max_in_flight == concurrency
+
+
+@asynchronous
+async def test_all_batches_of_a_client_share_its_bound() -> None:
+    """Two batches of ten under a client of five are five at once."""
+    simulator = Simulator(latency=0.005)
+
+    async with OneAutoClient.simulated(simulator, max_concurrency=5) as client:
+        await asyncio.gather(
+            client.lookup_many(range(20), concurrency=10), client.lookup_many(range(100, 120), concurrency=10)
+        )
+
+    assert simulator.max_in_flight == 5
+
+
+@pytest.mark.parametrize("concurrency", [0, -1, 1.5, True, "5"])
+@asynchronous
+async def test_a_concurrency_that_makes_no_sense_is_refused(concurrency: Any) -> None:
+    """Before any request."""
+    async with OneAutoClient.simulated() as client:
+        with pytest.raises(ConfigurationError):
+            client.batch([1], concurrency=concurrency)
+
+
+@pytest.mark.parametrize("ids", ["12345", b"12345", 12345])
+@asynchronous
+async def test_one_id_is_not_taken_for_many(ids: Any) -> None:
+    """A text would be five ids of one character each, all paid for."""
+    async with OneAutoClient.simulated() as client:
+        with pytest.raises(ConfigurationError, match="lookup"):
+            client.batch(ids)
+
+
+@asynchronous
+async def test_an_empty_input_ends_at_once(server: RawServer) -> None:
+    """No connection is opened for nothing."""
+    async with OneAutoClient(CANARY_KEY, base_url=server.base_url) as client:
+        assert await client.lookup_many([]) == []
+
+    assert server.connections == 0
+
+
+@asynchronous
+async def test_outcomes_come_as_they_finish_or_in_input_order(server: RawServer) -> None:
+    """A slow first id holds nothing up, unless order was asked for."""
+    server.on("1", answers(delay=0.1))
+
+    async with OneAutoClient(CANARY_KEY, base_url=server.base_url) as client:
+        async with client.batch([1, 2, 3]) as batch:
+            finished = [outcome.evdb_vehicle_id async for outcome in batch]
+        async with client.batch([1, 2, 3], ordered=True) as batch:
+            ordered = [outcome.evdb_vehicle_id async for outcome in batch]
+
+    assert finished[-1] == "1"
+    assert ordered == ["1", "2", "3"]
+
+
+@asynchronous
+async def test_an_async_iterable_is_read_as_well() -> None:
+    """Ids may come from a queue or a database cursor."""
+
+    async def ids() -> AsyncIterator[int]:
+        for number in range(5):
+            await asyncio.sleep(0)
+            yield number
+
+    async with OneAutoClient.simulated() as client:
+        assert len(await client.lookup_many(ids())) == 5
+
+
+@pytest.mark.parametrize("ordered", [False, True])
+@asynchronous
+async def test_ids_are_read_no_further_than_there_is_room(ordered: bool) -> None:
+    """With nobody taking outcomes, at most two per slot are started."""
+    read = 0
+
+    def ids() -> Iterator[int]:
+        nonlocal read
+        for read in range(1, 1_000_001):  # noqa: UP028  # how far it was read is the point
+            yield read
+
+    async with OneAutoClient.simulated() as client, client.batch(ids(), concurrency=5, ordered=ordered) as batch:
+        for _ in range(200):
+            await asyncio.sleep(0)
+        assert read <= 11
+        first = await anext(aiter(batch))
+        assert isinstance(first, Found)
+
+
+@asynchronous
+async def test_equal_ids_are_asked_once_and_answered_each_time() -> None:
+    """1001 and "1001" and " 1001 " are one van; only the first place pays."""
+    simulator = Simulator()
+
+    async with OneAutoClient.simulated(simulator) as client:
+        outcomes = await client.lookup_many([1001, "1001", " 1001 ", 2, "1001"])
+
+    assert simulator.bills == {"1001": 1, "2": 1}
+    assert [outcome.receipt.source for outcome in outcomes].count(Source.JOINED) == 3
+    assert [outcome.evdb_vehicle_id for outcome in outcomes] == ["1001", "1001", "1001", "2", "1001"]
+
+
+@asynchronous
+async def test_without_deduplication_an_answered_id_is_asked_again() -> None:
+    """That is what it says, and what it costs."""
+    simulator = Simulator()
+
+    async with OneAutoClient.simulated(simulator) as client:
+        await client.lookup_many([1, 1, 1], deduplicate=False, concurrency=1)
+
+    assert simulator.bills == {"1": 3}
+
+
+@pytest.mark.parametrize(
+    ("response", "reason"),
+    [
+        (http(401), NotSentReason.ACCESS_DENIED),
+        (http(403, b'{"message":"Forbidden"}'), NotSentReason.ACCESS_DENIED),
+        (http(404), NotSentReason.WRONG_ROUTE),
+        (http(429, b'{"message":"Limit Exceeded"}'), NotSentReason.QUOTA),
+        (http(429, Retry_After="1000"), NotSentReason.RATE_LIMITED),
+        (http(503, Retry_After="1000"), NotSentReason.SERVICE_UNAVAILABLE),
+    ],
+)
+@asynchronous
+async def test_what_is_wrong_for_every_id_stops_the_batch(
+    server: RawServer, response: bytes, reason: NotSentReason
+) -> None:
+    """At most ``concurrency`` requests leave; the rest comes back unsent with the reason, and the found stay found."""
+    server.on("10", answers(response))
+
+    async with OneAutoClient(CANARY_KEY, base_url=server.base_url) as client:
+        async with client.batch(range(1000), concurrency=8) as batch:
+            outcomes = {outcome.evdb_vehicle_id: outcome async for outcome in batch}
+
+    assert len(outcomes) == 1000
+    assert len(server.asked) <= 10 + 2 * 8
+    assert isinstance(outcomes["10"], Failed)
+    last = outcomes["999"]
+    assert isinstance(last, NotSent)
+    assert last.reason is batch.summary.stopped is reason
+    assert all(isinstance(outcomes[str(number)], Found) for number in range(3))
+
+
+@asynchronous
+async def test_a_refused_key_costs_at_most_one_request_per_slot(server: RawServer) -> None:
+    """Every answer is a 403: no more requests than were under way when the first came back."""
+    for number in range(1000):
+        server.on(str(number), answers(http(403, b'{"message":"Forbidden"}')))
+
+    async with OneAutoClient(CANARY_KEY, base_url=server.base_url) as client:
+        outcomes = await client.lookup_many(range(1000), concurrency=10)
+
+    assert len(server.asked) <= 10
+    assert sum(isinstance(outcome, NotSent) for outcome in outcomes) >= 990
+
+
+def test_a_quota_that_runs_out_keeps_what_was_answered(clock: VirtualClock) -> None:
+    """After the quota answer nothing is sent but what was under way, and everyone who waits is told at once."""
+    simulator = Simulator(quota=30, latency=0.05)
+
+    async def main() -> tuple[list[Any], float]:
+        async with OneAutoClient.simulated(simulator, clock=clock, rate_limit=RateLimit(100, 5)) as client:
+            return await client.lookup_many(range(500), concurrency=20), clock.monotonic()
+
+    outcomes, now = clock.run(main())
+
+    assert sum(isinstance(outcome, Found) for outcome in outcomes) == simulator.total_billed == 30
+    assert simulator.requests.total() <= 30 + 20
+    assert now < 1.0
+
+
+def test_a_deadline_returns_what_there_is(clock: VirtualClock) -> None:
+    """At two seconds: the found, those under way in doubt with their answers kept, the rest unsent."""
+    simulator = Simulator(latency=0.5)
+
+    async def main() -> tuple[list[Any], float, int]:
+        async with OneAutoClient.simulated(simulator, clock=clock) as client:
+            outcomes = await client.lookup_many(range(1000), concurrency=10, deadline=2.2)
+            now = clock.monotonic()
+            await asyncio.sleep(1)
+            return outcomes, now, len(client.unclaimed)
+
+    outcomes, now, unclaimed = clock.run(main())
+
+    counts = {kind: sum(isinstance(outcome, kind) for outcome in outcomes) for kind in (Found, InDoubt, NotSent)}
+    assert counts == {Found: 40, InDoubt: 10, NotSent: 950}
+    assert now == pytest.approx(2.2)
+    assert unclaimed == 10
+    assert {outcome.reason for outcome in outcomes if isinstance(outcome, NotSent)} == {NotSentReason.DEADLINE}
+
+
+@pytest.mark.parametrize("way", ["break", "cancel", "raise"])
+@asynchronous
+async def test_leaving_early_loses_no_paid_answer(server: RawServer, way: str) -> None:
+    """It returns at once, starts nothing more, and everything billed was taken or is unclaimed."""
+    for number in range(1000):
+        server.on(str(number), answers(delay=0.02))
+    taken = []
+
+    async def consume(client: OneAutoClient) -> None:
+        async with client.batch(range(1000), concurrency=10) as batch:
+            async for outcome in batch:
+                taken.append(outcome)
+                if len(taken) == 15:
+                    if way == "break":
+                        break
+                    if way == "raise":
+                        raise ZeroDivisionError
+                    asyncio.current_task().cancel()  # type: ignore[union-attr]  # there is a current task
+
+    async with OneAutoClient(CANARY_KEY, base_url=server.base_url) as client:
+        await asyncio.gather(asyncio.create_task(consume(client)), return_exceptions=True)
+        asked = len(server.asked)
+    assert len(server.asked) == asked
+    assert len(taken) + len(client.unclaimed) == server.bills.total()
+    assert {outcome.receipt.billing for outcome in client.unclaimed} == {Billing.BILLED}
+
+
+@asynchronous
+async def test_leaving_early_leaves_no_task() -> None:
+    """Not the feeder, not a lookup, not the async generator that was read."""
+    closed = False
+
+    async def ids() -> AsyncIterator[int]:
+        nonlocal closed
+        try:
+            for number in range(1000):
+                yield number
+        finally:
+            closed = True
+
+    async with OneAutoClient.simulated() as client:
+        async with client.batch(ids(), concurrency=5) as batch:
+            async for _ in batch:
+                break
+    assert closed
+    assert [task for task in asyncio.all_tasks() if "oneauto" in task.get_name()] == []
+
+
+@asynchronous
+async def test_a_fault_in_the_input_is_raised() -> None:
+    """An iterable that fails ends the batch loudly."""
+
+    def ids() -> Iterator[int]:
+        yield 1
+        raise ZeroDivisionError
+
+    async with OneAutoClient.simulated() as client:
+        with pytest.raises(ZeroDivisionError):
+            await client.lookup_many(ids())
+
+
+@asynchronous
+async def test_a_fault_of_one_lookup_ends_the_batch_loudly() -> None:
+    """A bug is no outcome."""
+
+    def broken(request: httpx.Request) -> httpx.Response:
+        raise ZeroDivisionError
+
+    async with OneAutoClient(CANARY_KEY, transport=httpx.MockTransport(broken)) as client:
+        with pytest.raises(ZeroDivisionError):
+            await client.lookup_many(range(10))
+
+
+@asynchronous
+async def test_closing_the_client_ends_its_batches() -> None:
+    """The rest comes back unsent."""
+    client = OneAutoClient.simulated(Simulator(latency=0.01))
+    await client.__aenter__()
+    async with client.batch(range(100), concurrency=5) as batch:
+        outcomes = [await anext(batch)]
+        await client.aclose()
+        outcomes += [outcome async for outcome in batch]
+
+    assert len(outcomes) == 100
+    assert {outcome.reason for outcome in outcomes if isinstance(outcome, NotSent)} == {NotSentReason.CLOSED}
+
+
+@asynchronous
+async def test_a_batch_is_used_inside_async_with() -> None:
+    """Iterating one that was not entered says how to use it."""
+    async with OneAutoClient.simulated() as client:
+        with pytest.raises(RuntimeError, match="async with"):
+            await anext(client.batch([1]))
+
+
+async def _grown_by(count: int) -> int:
+    """Return by how many bytes memory grows, at its peak, when so many ids are streamed in process."""
+    transport = httpx.MockTransport(lambda request: httpx.Response(200, content=ANSWER))
+    async with OneAutoClient(CANARY_KEY, transport=transport) as client:
+        await client.lookup_many(range(200), deduplicate=False)
+        tracemalloc.start()
+        async with client.batch(iter(range(count)), deduplicate=False) as batch:
+            async for _ in batch:
+                pass
+        grown = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return grown
+
+
+@asynchronous
+async def test_memory_does_not_grow_with_the_input() -> None:
+    """Ten thousand ids take no more than two thousand."""
+    assert await _grown_by(10_000) < 1.5 * await _grown_by(2_000) + 200_000

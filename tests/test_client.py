@@ -1,0 +1,468 @@
+"""The client's contract: opening and closing, shared flights, cancellation, and answers nobody took."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import gc
+import pickle
+import threading
+from typing import Any
+
+import attrs
+import httpx
+import pytest
+from support.raw import ANSWER, CANARY_KEY, RawServer, answers, never_answers
+
+from oneauto_async import (
+    CAR_BIDIRECTIONAL_CHARGING,
+    BidirectionalCharging,
+    Billing,
+    ClientClosedError,
+    ConfigurationError,
+    Endpoint,
+    Found,
+    InDoubt,
+    InvalidVehicleIdError,
+    NoDataError,
+    NotSent,
+    NotSentReason,
+    OneAutoClient,
+    Outcome,
+    PartialDataError,
+    RateLimit,
+    Source,
+    Timeouts,
+)
+from oneauto_async.testing import Simulator, VirtualClock
+
+asynchronous = pytest.mark.asyncio
+
+
+def client_of(server: RawServer, **options: Any) -> OneAutoClient:
+    """Return a client of a raw server."""
+    return OneAutoClient(CANARY_KEY, base_url=server.base_url, **options)
+
+
+# A first lookup.
+
+
+@asynchronous
+async def test_a_lookup_returns_the_typed_record(server: RawServer) -> None:
+    """The vendor's sample comes back as the grouped, typed view, billed once."""
+    async with client_of(server) as client:
+        charging = await client.bidirectional_charging("12345")
+
+    assert charging.vehicle_to_grid_dc.power_output_kw == 11.0
+    assert server.bills == {"12345": 1}
+
+
+@asynchronous
+async def test_what_goes_out_is_what_the_vendor_documents(server: RawServer) -> None:
+    """GET, the path with its slash, one id, one key, nothing else that identifies anyone."""
+    async with client_of(server) as client:
+        await client.lookup("007 é&x=1")
+
+    (asked,) = server.asked
+    headers = dict(asked.headers)
+    assert asked.head.startswith(b"GET ")
+    assert asked.target == "/evdatabase/uk/van/bidirectionalcharging/?evdb_vehicle_id=007%20%C3%A9%26x%3D1"
+    assert [value for name, value in asked.headers if name == "x-api-key"] == [CANARY_KEY]
+    assert not {"cookie", "authorization", "content-length", "referer"} & headers.keys()
+    assert headers["user-agent"].startswith("oneauto-async")
+
+
+@asynchronous
+async def test_the_car_twin_is_one_argument_away(server: RawServer) -> None:
+    """The endpoint is chosen per call."""
+    async with client_of(server) as client:
+        outcome = await client.lookup(12345, endpoint=CAR_BIDIRECTIONAL_CHARGING)
+
+    assert isinstance(outcome, Found)
+    assert "/uk/car/" in server.asked[0].target
+
+
+@attrs.frozen
+class _Port:
+    vehicle_to_load_exterior_port_details: str | None
+
+
+@asynchronous
+async def test_a_users_own_endpoint_gives_their_own_class(server: RawServer) -> None:
+    """An attrs class and a path are all it takes."""
+    ports = Endpoint("/evdatabase/uk/van/ports/", "evdb_vehicle_id", _Port)
+
+    async with client_of(server) as client:
+        outcome: Outcome[_Port] = await client.lookup(1, endpoint=ports)
+
+    assert outcome.unwrap() == _Port("1 x Type 2 (Adapter)")
+
+
+@asynchronous
+async def test_the_single_call_raises_what_is_no_full_record() -> None:
+    """204 and 206 are errors there, the second with the record as far as it came."""
+    async with OneAutoClient.simulated() as client:
+        with pytest.raises(NoDataError):
+            await client.bidirectional_charging("SIM-204")
+        with pytest.raises(PartialDataError) as caught:
+            await client.bidirectional_charging("SIM-206")
+
+    assert isinstance(caught.value.value, BidirectionalCharging)
+
+
+@asynchronous
+async def test_simulated_answers_are_marked() -> None:
+    """Nobody takes a made-up van for a real one."""
+    async with OneAutoClient.simulated() as client:
+        outcome = await client.lookup("12345")
+
+    assert outcome.receipt.source is Source.SIMULATOR
+    assert outcome.unwrap().extra == {"simulated": True}
+
+
+@asynchronous
+@pytest.mark.parametrize("wrong", ["", "  ", None, True, 7.0, ["1", "2"], b"1", "x" * 65, "\ud800", "a\x00b", -1])
+async def test_an_id_that_cannot_be_one_is_refused_unsent(server: RawServer, wrong: Any) -> None:
+    """Nothing is sent, nothing is paid."""
+    async with client_of(server) as client:
+        with pytest.raises(InvalidVehicleIdError):
+            await client.lookup(wrong)
+
+    assert server.asked == []
+
+
+# Opening and closing.
+
+
+@asynchronous
+async def test_a_client_that_is_not_open_says_so() -> None:
+    """Before ``async with`` and after it, with what to do."""
+    client = OneAutoClient.simulated()
+    with pytest.raises(ClientClosedError, match="async with"):
+        await client.lookup(1)
+    async with client:
+        await client.lookup(1)
+    with pytest.raises(ClientClosedError, match="new OneAutoClient"):
+        await client.lookup(1)
+
+
+@asynchronous
+async def test_a_client_is_opened_once() -> None:
+    """Entering it again is an error, not a client in an unknown state."""
+    client = OneAutoClient.simulated()
+    async with client:
+        pass
+    with pytest.raises(ClientClosedError):
+        await client.__aenter__()
+
+
+def test_a_second_event_loop_is_refused() -> None:
+    """A client kept beyond its ``asyncio.run`` says that it belongs to another loop."""
+    client = OneAutoClient.simulated()
+    asyncio.run(client.__aenter__())
+    with pytest.raises(ClientClosedError, match="one client per loop"):
+        asyncio.run(client.lookup(1))
+    holder = [client]
+    del client
+    with pytest.warns(ResourceWarning, match="unclosed"):
+        _forget(holder)
+
+
+def _forget(holder: list[OneAutoClient]) -> None:
+    """Drop the last reference; the client and what it owns refer to each other."""
+    holder.clear()
+    gc.collect()
+
+
+@asynchronous
+async def test_a_second_thread_is_refused() -> None:
+    """The same for a thread with a loop of its own."""
+    errors: list[BaseException] = []
+
+    def use(client: OneAutoClient) -> None:
+        try:
+            asyncio.run(client.lookup(1))
+        except ClientClosedError as error:
+            errors.append(error)
+
+    async with OneAutoClient.simulated() as client:
+        thread = threading.Thread(target=use, args=(client,))
+        thread.start()
+        await asyncio.to_thread(thread.join)
+
+    assert len(errors) == 1
+
+
+@asynchronous
+async def test_closing_waits_for_requests_under_way(server: RawServer) -> None:
+    """Their answers still reach whoever waits for them."""
+    server.on("1", answers(delay=0.1))
+    client = client_of(server)
+    await client.__aenter__()
+    lookup = asyncio.create_task(client.lookup(1))
+    await _until(lambda: server.in_flight == 1)
+
+    await client.aclose()
+
+    assert isinstance(await lookup, Found)
+
+
+@asynchronous
+async def test_closing_waits_no_longer_than_the_drain(server: RawServer) -> None:
+    """A request without an answer is then in doubt."""
+    server.on("1", never_answers())
+    client = client_of(server, timeouts=Timeouts(drain=0.05))
+    await client.__aenter__()
+    lookup = asyncio.create_task(client.lookup(1))
+    await _until(lambda: server.in_flight == 1)
+
+    await client.aclose()
+
+    outcome = await lookup
+    assert isinstance(outcome, InDoubt)
+    assert outcome.receipt.billing is Billing.UNKNOWN
+
+
+@asynchronous
+async def test_cancelling_the_close_ends_the_wait_and_still_closes(server: RawServer) -> None:
+    """What was under way is in doubt, the sockets are gone, and the cancellation goes on."""
+    server.on("1", never_answers())
+    client = client_of(server)
+    await client.__aenter__()
+    lookup = asyncio.create_task(client.lookup(1))
+    await _until(lambda: server.in_flight == 1)
+    closing = asyncio.create_task(client.aclose())
+    await asyncio.sleep(0.01)
+
+    closing.cancel()
+
+    with pytest.raises(asyncio.CancelledError):
+        await closing
+    assert isinstance(await lookup, InDoubt)
+    await _until(lambda: server.in_flight == 0)
+
+
+@asynchronous
+async def test_closing_twice_is_closing_once() -> None:
+    """Also at the same time."""
+    client = OneAutoClient.simulated()
+    await client.__aenter__()
+    await asyncio.gather(client.aclose(), client.aclose())
+    await client.aclose()
+
+
+def test_closing_ends_lookups_that_only_wait(clock: VirtualClock) -> None:
+    """In the queue they were never sent; in a back-off they have failed; both at once."""
+    simulator = Simulator()
+
+    async def main() -> tuple[list[Outcome[BidirectionalCharging]], float]:
+        client = OneAutoClient.simulated(simulator, clock=clock, rate_limit=RateLimit(0.01))
+        await client.__aenter__()
+        await client.lookup(1)
+        lookups = [asyncio.create_task(client.lookup(number)) for number in (2, 3)]
+        await asyncio.sleep(1)
+        await client.aclose()
+        return await asyncio.gather(*lookups), clock.monotonic()
+
+    outcomes, now = clock.run(main())
+
+    assert [type(outcome) for outcome in outcomes] == [NotSent, NotSent]
+    assert {outcome.reason for outcome in outcomes if isinstance(outcome, NotSent)} == {NotSentReason.CLOSED}
+    assert now == pytest.approx(1.0)
+
+
+@asynchronous
+async def test_what_was_given_stays_open_and_what_was_made_is_closed(server: RawServer) -> None:
+    """A user's own httpx client outlives ours; a transport given to us is ours to close."""
+    async with httpx.AsyncClient() as own:
+        async with OneAutoClient(CANARY_KEY, base_url=server.base_url, http_client=own) as client:
+            assert isinstance(await client.lookup(1), Found)
+        assert not own.is_closed
+
+    transport = _ClosingTransport()
+    async with OneAutoClient(CANARY_KEY, transport=transport):
+        pass
+    assert transport.closed
+
+
+class _ClosingTransport(httpx.AsyncBaseTransport):
+    closed = False
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        return httpx.Response(200, content=ANSWER)
+
+    async def aclose(self) -> None:
+        self.closed = True
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"transport": httpx.MockTransport(lambda request: httpx.Response(200)), "http_client": httpx.AsyncClient()},
+        {"max_concurrency": 0},
+        {"max_concurrency": 1.5},
+        {"sandbox": True, "base_url": "https://example.com"},
+        {"base_url": "http://example.com"},
+        {"transport": "https"},
+        {"http_client": httpx.Client()},
+    ],
+    ids=str,
+)
+def test_options_that_make_no_sense_are_refused_at_construction(options: dict[str, Any]) -> None:
+    """Before any network, with a `ConfigurationError`."""
+    with pytest.raises(ConfigurationError):
+        OneAutoClient(CANARY_KEY, **options)
+
+
+def test_no_key_is_refused_at_construction() -> None:
+    """The error names the variable to set."""
+    with pytest.raises(ConfigurationError, match="ONEAUTO_API_KEY"):
+        OneAutoClient()
+
+
+# Single flight, cancellation, unclaimed answers.
+
+
+@asynchronous
+async def test_lookups_of_one_id_share_one_request(server: RawServer) -> None:
+    """Ten at once cost one; the nine that joined say so."""
+    server.on("1", answers(delay=0.05))
+
+    async with client_of(server) as client:
+        outcomes = await asyncio.gather(*(client.lookup(1) for _ in range(10)))
+
+    assert server.bills == {"1": 1}
+    assert sorted(outcome.receipt.source for outcome in outcomes) == [Source.JOINED] * 9 + [Source.NETWORK]
+    assert [outcome.receipt.billing for outcome in outcomes].count(Billing.BILLED) == 1
+
+
+@asynchronous
+async def test_a_waiter_that_leaves_does_not_disturb_the_others(server: RawServer) -> None:
+    """The first of two is cancelled; the second gets the answer, as the one that paid."""
+    server.on("1", answers(delay=0.05))
+
+    async with client_of(server) as client:
+        first, second = (asyncio.create_task(client.lookup(1)) for _ in range(2))
+        await _until(lambda: server.in_flight == 1)
+        first.cancel()
+        outcome = await second
+
+    assert isinstance(outcome, Found)
+    assert outcome.receipt.billing is Billing.BILLED
+    assert server.requests == {"1": 1}
+
+
+@asynchronous
+async def test_a_cancelled_lookup_returns_at_once_and_its_answer_is_kept(server: RawServer) -> None:
+    """The request is seen through; the next lookup of the id takes the answer without paying again."""
+    server.on("1", answers(delay=0.1))
+
+    async with client_of(server) as client:
+        lookup = asyncio.create_task(client.lookup(1))
+        await _until(lambda: server.in_flight == 1)
+        lookup.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await lookup
+        assert server.in_flight == 1
+        await _until(lambda: len(client.unclaimed) == 1)
+        outcome = await client.lookup(1)
+        assert client.unclaimed == ()
+
+    assert isinstance(outcome, Found)
+    assert server.bills == {"1": 1}
+
+
+@asynchronous
+async def test_a_lookup_joins_a_request_everyone_else_has_left(server: RawServer) -> None:
+    """Asking again while the abandoned request is still under way costs nothing more."""
+    server.on("1", answers(delay=0.1))
+
+    async with client_of(server) as client:
+        lookup = asyncio.create_task(client.lookup(1))
+        await _until(lambda: server.in_flight == 1)
+        lookup.cancel()
+        await asyncio.sleep(0)
+        assert isinstance(await client.lookup(1), Found)
+        assert client.unclaimed == ()
+
+    assert server.requests == {"1": 1}
+
+
+def test_cancelling_a_back_off_starts_no_further_attempt(clock: VirtualClock) -> None:
+    """The cancellation arrives at once; no request follows."""
+    simulator = Simulator()
+
+    async def main() -> None:
+        async with OneAutoClient.simulated(simulator, clock=clock) as client:
+            lookup = asyncio.create_task(client.lookup("SIM-500"))
+            await asyncio.sleep(0.01)
+            lookup.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await lookup
+            assert clock.monotonic() == pytest.approx(0.01)
+            await asyncio.sleep(60)
+
+    clock.run(main())
+
+    assert simulator.requests == {"SIM-500": 1}
+
+
+@asynchronous
+async def test_closing_counts_the_answers_nobody_took(server: RawServer, caplog: pytest.LogCaptureFixture) -> None:
+    """The log says how many, so that money does not vanish silently."""
+    server.on("1", answers(delay=0.05))
+    async with client_of(server) as client:
+        lookup = asyncio.create_task(client.lookup(1))
+        await _until(lambda: server.in_flight == 1)
+        lookup.cancel()
+
+    assert "1 paid answer" in caplog.text
+    assert len(client.unclaimed) == 1
+
+
+@asynchronous
+async def test_a_thousand_cancellations_leave_nothing_behind() -> None:
+    """Cancelled at every stage, the client works on, with no task and no slot lost."""
+    async with OneAutoClient.simulated(Simulator(latency=(0.0, 0.01)), max_concurrency=5) as client:
+        for number in range(1000):
+            lookup = asyncio.create_task(client.lookup(number))
+            for _ in range(number % 7):
+                await asyncio.sleep(0)
+            lookup.cancel()
+            await asyncio.gather(lookup, return_exceptions=True)
+        outcomes = await client.lookup_many(range(5000, 5020))
+        assert all(isinstance(outcome, Found) for outcome in outcomes)
+        assert [task for task in asyncio.all_tasks() if "oneauto" in task.get_name()] == []
+
+
+@asynchronous
+async def test_a_fault_in_the_transport_is_heard() -> None:
+    """An exception that is no fault of the network is a bug, and reaches whoever waits."""
+
+    def broken(request: httpx.Request) -> httpx.Response:
+        raise ZeroDivisionError
+
+    async with OneAutoClient(CANARY_KEY, transport=httpx.MockTransport(broken)) as client:
+        with pytest.raises(ZeroDivisionError):
+            await client.lookup(1)
+
+
+# Secrets.
+
+
+def test_the_key_is_in_no_view_of_the_client() -> None:
+    """repr, str and vars do not show it; pickle and copy are refused, without it."""
+    client = OneAutoClient(CANARY_KEY)
+
+    assert CANARY_KEY not in repr(client) + str(client) + str(vars(client)) + repr(vars(client))
+    for attempt in (pickle.dumps, copy.copy, copy.deepcopy):
+        with pytest.raises(TypeError) as caught:
+            attempt(client)
+        assert CANARY_KEY not in str(caught.value)
+
+
+async def _until(condition: Any) -> None:
+    """Wait for a condition that comes true soon."""
+    async with asyncio.timeout(5):
+        while not condition():  # noqa: ASYNC110  # the other side of a socket sets no event here
+            await asyncio.sleep(0.001)

@@ -1,0 +1,362 @@
+"""One attempt over a real socket: what is told of the money when the wire misbehaves, and what never gets out."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import logging
+import pickle
+import ssl
+import traceback
+from typing import Any
+
+import attrs
+import httpx
+import pytest
+from support.raw import (
+    ANSWER,
+    CANARY_KEY,
+    Asked,
+    RawServer,
+    answers,
+    answers_in_turn,
+    breaks_off,
+    http,
+    never_answers,
+)
+
+from oneauto_async import (
+    AnswerTooLargeError,
+    Billing,
+    ConnectionFailedError,
+    DeadlineExceededError,
+    Failed,
+    Found,
+    InDoubt,
+    InDoubtError,
+    MalformedAnswerError,
+    OneAutoClient,
+    Outcome,
+    ProxyError,
+    RetryPolicy,
+    Timeouts,
+    TruncatedAnswerError,
+)
+
+pytestmark = pytest.mark.asyncio
+
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
+ONCE = RetryPolicy(attempts=1)
+
+
+async def look_up(server: RawServer, vehicle_id: str = "1", **options: Any) -> Outcome[Any]:
+    """Look one id up at a raw server."""
+    async with OneAutoClient(CANARY_KEY, base_url=server.base_url, **options) as client:
+        return await client.lookup(vehicle_id)
+
+
+def assert_failed(outcome: Outcome[Any], kind: type[Exception], billing: Billing) -> None:
+    """Check the error's class, what it says of the money, and that it is the library's own, free of the key."""
+    assert isinstance(outcome, Failed | InDoubt)
+    assert type(outcome.error) is kind
+    assert outcome.error.billing is outcome.receipt.billing is billing
+    assert outcome.error.__cause__ is outcome.error.__context__ is None
+    assert CANARY_KEY not in repr(outcome) + str(outcome.error) + str(vars(outcome.error))
+    assert CANARY_KEY.encode() not in pickle.dumps(outcome)
+
+
+IN_DOUBT = {
+    "FIN before the status line": breaks_off(billed=True),
+    "RST before the status line": breaks_off(reset=True, billed=True),
+    "RST in the status line": breaks_off(b"HTTP/1.1 2", reset=True),
+    "RST in the headers": breaks_off(HEAD[:30], reset=True),
+    "an SSH greeting": breaks_off(b"SSH-2.0-OpenSSH_9.2\r\n"),
+    "JSON without a status line": breaks_off(ANSWER),
+    "status 099": breaks_off(b"HTTP/1.1 099 What\r\nContent-Length: 0\r\n\r\n"),
+    "two different lengths": breaks_off(HEAD + b"Content-Length: 5\r\nContent-Length: 6\r\n\r\nhello"),
+}
+
+
+@pytest.mark.parametrize("behaviour", IN_DOUBT.values(), ids=IN_DOUBT.keys())
+async def test_a_request_without_a_trustworthy_status_is_in_doubt(server: RawServer, behaviour: Any) -> None:
+    """It may have been billed, and it is not sent again."""
+    server.on("1", behaviour)
+
+    outcome = await look_up(server)
+
+    assert isinstance(outcome, InDoubt)
+    assert_failed(outcome, InDoubtError, Billing.UNKNOWN)
+    assert server.requests == {"1": 1}
+
+
+async def test_silence_is_in_doubt_after_the_read_timeout(server: RawServer) -> None:
+    """The server billed and never answered: the error says that it may have been charged."""
+    server.on("1", never_answers())
+
+    outcome = await look_up(server, timeouts=Timeouts(read=0.1))
+
+    assert_failed(outcome, InDoubtError, Billing.UNKNOWN)
+    assert isinstance(outcome, InDoubt)
+    assert "may be charged" in str(outcome.error)
+
+
+TRUNCATED = {
+    "RST in the body": breaks_off(HEAD + b"Content-Length: 500\r\n\r\n" + ANSWER[:100], reset=True),
+    "FIN in the body": breaks_off(HEAD + b"Content-Length: 5000\r\n\r\n" + ANSWER),
+    "no last chunk": breaks_off(HEAD + b'Transfer-Encoding: chunked\r\n\r\n5\r\n{"suc\r\n'),
+    "impossible chunk size": breaks_off(HEAD + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n{}\r\n"),
+}
+
+
+@pytest.mark.parametrize("behaviour", TRUNCATED.values(), ids=TRUNCATED.keys())
+async def test_an_answer_that_breaks_off_is_billed_and_kept(server: RawServer, behaviour: Any) -> None:
+    """A 200 was seen: it counts as paid, and is not bought again."""
+    server.on("1", behaviour)
+
+    outcome = await look_up(server)
+
+    assert_failed(outcome, TruncatedAnswerError, Billing.BILLED)
+    assert server.requests == {"1": 1}
+
+
+async def test_a_body_that_drips_ends_at_the_attempts_deadline(server: RawServer) -> None:
+    """What came is kept; it is billed."""
+
+    async def drip(server: RawServer, asked: Asked, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(HEAD + b"Content-Length: 1000\r\n\r\n")
+        for _ in range(100):
+            writer.write(b" ")
+            await asyncio.sleep(0.02)
+
+    server.on("1", drip)
+
+    outcome = await look_up(server, timeouts=Timeouts(attempt=0.3))
+
+    assert_failed(outcome, DeadlineExceededError, Billing.BILLED)
+    assert outcome.raw
+
+
+async def test_an_endless_body_is_cut_at_the_cap(server: RawServer) -> None:
+    """No more than the cap is read, whatever the server sends."""
+
+    async def pour(server: RawServer, asked: Asked, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(HEAD + b"Transfer-Encoding: chunked\r\n\r\n")
+        for _ in range(1000):
+            writer.write(b"10000\r\n" + b" " * 65536 + b"\r\n")
+            await writer.drain()
+
+    server.on("1", pour)
+
+    assert_failed(await look_up(server), AnswerTooLargeError, Billing.BILLED)
+
+
+async def test_a_gzip_bomb_is_cut_at_the_cap(server: RawServer) -> None:
+    """A hundred kilobytes that hold a hundred megabytes."""
+    bomb = gzip.compress(b" " * 100 * 2**20, 1)
+    server.on("1", answers(http(200, bomb, Content_Encoding="gzip")))
+
+    outcome = await look_up(server)
+
+    assert_failed(outcome, AnswerTooLargeError, Billing.BILLED)
+    assert len(outcome.raw or b"") <= 8 * 2**20
+
+
+async def test_a_gzipped_answer_is_read(server: RawServer) -> None:
+    """It is what was asked for."""
+    server.on("1", answers(http(200, gzip.compress(ANSWER), Content_Encoding="gzip")))
+
+    assert isinstance(await look_up(server), Found)
+    assert dict(server.asked[0].headers)["accept-encoding"] == "gzip"
+
+
+async def test_an_answer_that_only_says_gzip_keeps_its_bytes(server: RawServer) -> None:
+    """Undecodable, billed, and there for a person to read."""
+    server.on("1", answers(http(200, ANSWER, Content_Encoding="gzip")))
+
+    outcome = await look_up(server)
+
+    assert_failed(outcome, MalformedAnswerError, Billing.BILLED)
+    assert outcome.raw == ANSWER
+
+
+GOOD = {
+    "100 and 103 first": b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n"
+    + http(200, ANSWER),
+    "no reason": b"HTTP/1.1 200\r\nContent-Length: %d\r\n\r\n" % len(ANSWER) + ANSWER,
+    "chunk extension and trailer": HEAD
+    + b"Transfer-Encoding: chunked\r\n\r\n%x;a=b\r\n" % len(ANSWER)
+    + ANSWER
+    + b"\r\n0\r\nX-Trailer: y\r\n\r\n",
+    "problem+json": http(200, ANSWER, Content_Type="application/problem+json"),
+    "no type at all": http(200, ANSWER),
+    "a cookie": http(200, ANSWER, Set_Cookie="session=1"),
+}
+
+
+@pytest.mark.parametrize("response", GOOD.values(), ids=GOOD.keys())
+async def test_unusual_but_sound_answers_are_accepted(server: RawServer, response: bytes) -> None:
+    """The status decides, not the label."""
+    server.on("1", answers(response))
+
+    assert isinstance(await look_up(server), Found)
+
+
+async def test_a_cookie_is_not_sent_back(server: RawServer) -> None:
+    """Whatever the server sets."""
+    server.on("1", answers(http(200, ANSWER, Set_Cookie="session=1")))
+
+    async with OneAutoClient(CANARY_KEY, base_url=server.base_url) as client:
+        await client.lookup(1)
+        await client.lookup(2)
+
+    assert all("cookie" not in dict(asked.headers) for asked in server.asked)
+
+
+async def test_a_redirect_is_not_followed(server: RawServer) -> None:
+    """The key would go with it."""
+    server.on("1", answers(http(301, Location=f"{server.base_url}/elsewhere?evdb_vehicle_id=2")))
+
+    await look_up(server)
+
+    assert len(server.asked) == 1
+
+
+async def test_a_users_http_client_is_used_without_its_auth_cookies_and_redirects(server: RawServer) -> None:
+    """They would send to the service, or elsewhere, what the service was never meant to get."""
+    server.on("1", answers(http(302, Location="/elsewhere")))
+    own = httpx.AsyncClient(auth=("user", "password"), cookies={"a": "b"}, follow_redirects=True)
+
+    async with own, OneAutoClient(CANARY_KEY, base_url=server.base_url, http_client=own) as client:
+        await client.lookup(1)
+
+    (asked,) = server.asked
+    assert not {"cookie", "authorization"} & dict(asked.headers).keys()
+
+
+async def test_a_closed_port_is_a_connection_failure() -> None:
+    """Surely not sent: unbilled, and tried as often as the policy says."""
+    async with OneAutoClient(CANARY_KEY, base_url="http://127.0.0.1:9", retry=RetryPolicy(attempts=2)) as client:
+        outcome = await client.lookup(1)
+
+    assert_failed(outcome, ConnectionFailedError, Billing.NOT_BILLED)
+    assert outcome.receipt.attempts == 2
+
+
+async def test_a_name_that_does_not_resolve_is_a_connection_failure() -> None:
+    """``.invalid`` never does."""
+    async with OneAutoClient(CANARY_KEY, base_url="https://nowhere.invalid", retry=ONCE) as client:
+        assert_failed(await client.lookup(1), ConnectionFailedError, Billing.NOT_BILLED)
+
+
+async def test_a_certificate_that_does_not_verify_is_final(tmp_path: Any) -> None:
+    """One connection, no request, no second try: the key never leaves."""
+    from support.certificate import self_signed
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(self_signed(tmp_path))
+    raw = RawServer()
+    listening = await asyncio.start_server(raw.handle, "127.0.0.1", 0, ssl=context)
+    async with listening:
+        base_url = f"https://127.0.0.1:{listening.sockets[0].getsockname()[1]}"
+        async with OneAutoClient(CANARY_KEY, base_url=base_url) as client:
+            outcome = await client.lookup(1)
+
+    assert_failed(outcome, ConnectionFailedError, Billing.NOT_BILLED)
+    assert isinstance(outcome, Failed)
+    assert not outcome.error.retryable
+    assert outcome.receipt.attempts == 1
+    assert raw.asked == []
+
+
+@pytest.mark.parametrize(("status", "attempts"), [(407, 1), (502, 3)])
+async def test_a_proxy_that_refuses_is_a_proxy_error(server: RawServer, status: int, attempts: int) -> None:
+    """407 will be no better next time; 502 may be."""
+    server.on("", answers(http(status)))
+    transport = httpx.AsyncHTTPTransport(proxy=server.base_url)
+
+    async with OneAutoClient(CANARY_KEY, transport=transport, retry=RetryPolicy(attempts=3)) as client:
+        outcome = await client.lookup(1)
+
+    assert_failed(outcome, ProxyError, Billing.NOT_BILLED)
+    assert outcome.receipt.attempts == attempts
+    assert all(CANARY_KEY.encode() not in asked.head for asked in server.asked)
+
+
+async def test_the_environments_proxy_and_netrc_are_not_used(
+    server: RawServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Any
+) -> None:
+    """Where the key goes is decided by arguments, not by the machine."""
+    (tmp_path / "netrc").write_text("machine 127.0.0.1 login user password secret\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+
+    assert isinstance(await look_up(server), Found)
+    assert "authorization" not in dict(server.asked[0].headers)
+
+
+async def test_a_connection_closed_while_idle_is_not_used_again(server: RawServer) -> None:
+    """Five lookups with pauses, each on a connection that lives: no resend, no doubt."""
+
+    async def answer_and_close(
+        server: RawServer, asked: Asked, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        await answers()(server, asked, reader, writer)
+        await asyncio.sleep(0.01)
+        raise ConnectionError
+
+    for number in range(5):
+        server.on(str(number), answer_and_close)
+
+    async with OneAutoClient(CANARY_KEY, base_url=server.base_url) as client:
+        for number in range(5):
+            assert isinstance(await client.lookup(number), Found)
+            await asyncio.sleep(0.05)
+
+    assert server.bills.total() == len(server.asked) == 5
+
+
+async def test_every_error_text_of_the_service_is_neutralised(server: RawServer) -> None:
+    """Control characters and length are the service's; the message is ours."""
+    server.on("1", answers(http(400, b'{"message": "no\\u001b[31m\\r\\nSet-Cookie: x' + b"!" * 5000 + b'"}')))
+
+    outcome = await look_up(server)
+
+    assert isinstance(outcome, Failed)
+    text = str(outcome.error)
+    assert text.isprintable()
+    assert len(text) < 500
+
+
+ECHOES = {
+    "in the body": http(403, b'{"message": "key %s is not valid"}' % CANARY_KEY.encode()),
+    "in a header": http(500, b"", x_amzn_RequestId=CANARY_KEY),
+    "in an answer": http(200, ANSWER.replace(b'"error": ""', b'"error": "%s"' % CANARY_KEY.encode())),
+    "in HTML": http(200, b"<p>" + CANARY_KEY.encode()),
+}
+
+
+@pytest.mark.parametrize("response", ECHOES.values(), ids=ECHOES.keys())
+async def test_a_key_that_the_service_echoes_is_masked(
+    server: RawServer, response: bytes, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """It is in no outcome, error, pickle, traceback, log or output, at any level."""
+    server.on("1", answers(response))
+    caplog.set_level(logging.DEBUG, "oneauto_async")
+
+    outcome = await look_up(server, retry=ONCE)
+
+    shown = [repr(outcome), str(attrs.asdict(outcome)), caplog.text, *capfd.readouterr()]
+    if isinstance(outcome, Failed):
+        shown += [str(vars(outcome.error)), "".join(traceback.format_exception(outcome.error))]
+    assert CANARY_KEY not in "".join(shown)
+    assert CANARY_KEY.encode() not in pickle.dumps(outcome)
+
+
+async def test_the_last_answer_decides(server: RawServer) -> None:
+    """A refusal and then the record: the receipt tells the record's status and both requests."""
+    server.on("1", answers_in_turn(http(503, x_amzn_RequestId="first"), http(200, ANSWER, x_amzn_RequestId="second")))
+
+    receipt = (await look_up(server)).receipt
+
+    assert (receipt.status, receipt.request_id, receipt.attempts, receipt.wasted) == (200, "second", 2, 1)

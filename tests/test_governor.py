@@ -1,0 +1,296 @@
+"""The governor's promises, in virtual time: pacing, the gate, the quota, and places given back."""
+
+from __future__ import annotations
+
+import asyncio
+from itertools import pairwise
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from oneauto_async import (
+    Failed,
+    Found,
+    Governor,
+    NotSent,
+    NotSentReason,
+    OneAutoClient,
+    QuotaExceededError,
+    RateLimit,
+    RateLimitedError,
+    ServiceUnavailableError,
+)
+from oneauto_async._flow.governor import Patience
+from oneauto_async.testing import Simulator, VirtualClock
+
+
+async def take(governor: Governor, count: int) -> list[float]:
+    """Ask for many grants at once and return their moments."""
+    grants = await asyncio.gather(*(governor.acquire() for _ in range(count)))
+    return sorted(grant.at for grant in grants)
+
+
+@settings(max_examples=60, deadline=None)
+@given(rate=st.floats(0.5, 500), burst=st.integers(1, 200), count=st.integers(1, 400))
+def test_no_window_holds_more_than_the_limit_allows(rate: float, burst: int, count: int) -> None:
+    """In any window of w seconds there are at most w * rate + burst grants."""
+    clock = VirtualClock()
+
+    moments = clock.run(take(Governor(RateLimit(rate, burst), clock=clock), count))
+
+    for first, start in enumerate(moments):
+        for last in range(first, count, 7):
+            assert last - first + 1 <= (moments[last] - start) * rate + burst + 1e-6
+
+
+@pytest.mark.parametrize(("rate", "burst"), [(5, 1), (5, 50), (50, 10), (200, 1), (200, 50)])
+def test_a_given_limit_is_used_to_the_full(clock: VirtualClock, rate: float, burst: int) -> None:
+    """A batch against a key of just that limit ends within 5 % of the ideal, with under 1 % refused calls."""
+    simulator = Simulator(rate=rate, burst=burst, latency=(0.02, 0.025))
+    count = int(burst + 40 * rate)
+
+    async def main() -> float:
+        limit = RateLimit(rate, burst)
+        async with OneAutoClient.simulated(simulator, clock=clock, rate_limit=limit) as client:
+            outcomes = await client.lookup_many(range(count))
+            assert all(isinstance(outcome, Found) for outcome in outcomes)
+            return clock.monotonic()
+
+    took = clock.run(main())
+
+    assert took <= 1.05 * ((count - burst) / rate + 0.025)
+    if burst > 1:  # without any burst, calls that overtake each other on their way are refused: no client can know
+        assert simulator.statuses[429] <= 0.01 * count
+
+
+def test_a_limit_given_too_high_loses_no_id(clock: VirtualClock) -> None:
+    """Told 100/s while the key allows 10/s, the client is slower than it could be, and answers every id."""
+    simulator = Simulator(rate=10, burst=5)
+
+    async def main() -> list[object]:
+        async with OneAutoClient.simulated(simulator, clock=clock, rate_limit=RateLimit(100, 20)) as client:
+            return [type(outcome) for outcome in await client.lookup_many(range(200))]
+
+    assert set(clock.run(main())) == {Found}
+    assert simulator.total_billed == 200
+
+
+def test_without_a_limit_nothing_is_paced(clock: VirtualClock) -> None:
+    """``RateLimit.adaptive()`` lets calls out as they come."""
+    assert set(clock.run(take(Governor(clock=clock), 1000))) == {0.0}
+
+
+def test_without_a_limit_a_throttled_key_still_answers_every_id(clock: VirtualClock) -> None:
+    """The gate alone is a slow way through, but nothing is lost."""
+    simulator = Simulator(rate=10, burst=10)
+
+    async def main() -> list[object]:
+        async with OneAutoClient.simulated(simulator, clock=clock, max_concurrency=50) as client:
+            return [type(outcome) for outcome in await client.lookup_many(range(100))]
+
+    assert set(clock.run(main())) == {Found}
+    assert simulator.total_billed == 100
+
+
+def test_retries_go_ahead_of_new_ids(clock: VirtualClock) -> None:
+    """Among those who wait, whoever was refused before is served first."""
+    order: list[str] = []
+
+    async def wait(governor: Governor, name: str, *, retrying: bool) -> None:
+        await governor.acquire(retrying=retrying)
+        order.append(name)
+
+    async def main() -> None:
+        governor = Governor(RateLimit(1), clock=clock)
+        await governor.acquire()
+        await asyncio.gather(
+            wait(governor, "new", retrying=False),
+            wait(governor, "also new", retrying=False),
+            wait(governor, "again", retrying=True),
+        )
+
+    clock.run(main())
+
+    assert order == ["again", "new", "also new"]
+
+
+def test_a_cancelled_waiter_gives_its_place_back(clock: VirtualClock) -> None:
+    """Nine of ten waiters leave; the tenth is served as if they had never come."""
+
+    async def main() -> float:
+        governor = Governor(RateLimit(1), clock=clock)
+        await governor.acquire()
+        leaving = [asyncio.create_task(governor.acquire()) for _ in range(9)]
+        staying = asyncio.create_task(governor.acquire())
+        await asyncio.sleep(0.5)
+        for task in leaving:
+            task.cancel()
+        return (await staying).at
+
+    assert clock.run(main()) == pytest.approx(1.0, abs=0.1)
+
+
+def test_a_waiter_cancelled_in_the_moment_of_its_grant_gives_the_token_back(
+    clock: VirtualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The token goes to the next in line, not to nobody."""
+
+    async def main() -> list[float]:
+        governor = Governor(RateLimit(1), clock=clock)
+        await governor.acquire()
+        unlucky = asyncio.create_task(governor.acquire())
+        serve_next = governor._serve_next
+
+        def serve_and_cancel(now: float) -> None:
+            serve_next(now)
+            unlucky.cancel()
+
+        monkeypatch.setattr(governor, "_serve_next", serve_and_cancel)
+        await asyncio.wait([unlucky])
+        return [clock.monotonic(), (await governor.acquire()).at]
+
+    granted, next_grant = clock.run(main())
+
+    assert next_grant - granted < 0.1
+
+
+def test_the_pump_ends_with_the_last_waiter(clock: VirtualClock) -> None:
+    """A governor nobody waits on leaves no task behind."""
+
+    async def main() -> int:
+        governor = Governor(RateLimit(1), clock=clock)
+        await governor.acquire()
+        waiter = asyncio.create_task(governor.acquire())
+        await asyncio.sleep(0.1)
+        waiter.cancel()
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        return len(asyncio.all_tasks()) - 1
+
+    assert clock.run(main()) == 0
+
+
+def test_one_refusal_pauses_all_and_doubles_only_when_it_is_news(clock: VirtualClock) -> None:
+    """Fifty calls refused together shut the gate once, not fifty times."""
+
+    async def main() -> float:
+        governor = Governor(clock=clock)
+        grants = [await governor.acquire() for _ in range(50)]
+        for grant in grants:
+            governor.throttle(grant, None)
+        return governor.statistics().gate
+
+    assert clock.run(main()) <= 0.25
+
+
+def test_the_longest_retry_after_counts(clock: VirtualClock) -> None:
+    """A shorter one that comes later does not open the gate early."""
+
+    async def main() -> float:
+        governor = Governor(clock=clock)
+        grant = await governor.acquire()
+        governor.throttle(grant, 20.0)
+        governor.unavailable(grant, 5.0)
+        await governor.acquire()
+        return clock.monotonic()
+
+    assert clock.run(main()) == pytest.approx(20.0)
+
+
+@pytest.mark.parametrize(("kind", "error"), [("throttle", RateLimitedError), ("unavailable", ServiceUnavailableError)])
+def test_a_closing_beyond_ones_patience_is_an_error_for_waiters_too(
+    clock: VirtualClock, kind: str, error: type[Exception]
+) -> None:
+    """Those already in the queue are turned away like those who come later."""
+
+    async def main() -> None:
+        governor = Governor(RateLimit(1), clock=clock)
+        grant = await governor.acquire()
+        waiter = asyncio.create_task(governor.acquire(Patience(longest_closing=10)))
+        await asyncio.sleep(0.1)
+        getattr(governor, kind)(grant, 60.0)
+        with pytest.raises(error) as caught:
+            await waiter
+        assert vars(caught.value)["retry_after"] == pytest.approx(60.0)
+
+    clock.run(main())
+
+
+def test_a_used_up_quota_wakes_everyone(clock: VirtualClock) -> None:
+    """Nobody waits for a quota: those in the queue fail at once."""
+
+    async def main() -> list[BaseException | object]:
+        governor = Governor(RateLimit(1), clock=clock)
+        await governor.acquire()
+        waiters = [asyncio.create_task(governor.acquire()) for _ in range(5)]
+        await asyncio.sleep(0.1)
+        governor.quota_used_up()
+        return await asyncio.gather(*waiters, return_exceptions=True)
+
+    assert {type(result) for result in clock.run(main())} == {QuotaExceededError}
+
+
+def test_a_service_tries_again_after_the_hold(clock: VirtualClock) -> None:
+    """New lookups fail unsent for a minute; then one goes out, and is accepted."""
+    simulator = Simulator()
+
+    async def main() -> list[object]:
+        async with OneAutoClient.simulated(simulator, clock=clock) as client:
+            outcomes = [await client.lookup("SIM-QUOTA"), await client.lookup(1)]
+            await asyncio.sleep(61)
+            return [*outcomes, await client.lookup(1)]
+
+    used_up, held, served = clock.run(main())
+
+    assert isinstance(used_up, Failed)
+    assert isinstance(held, NotSent)
+    assert held.reason is NotSentReason.QUOTA
+    assert isinstance(served, Found)
+
+
+def test_clients_that_share_a_governor_share_the_limit(clock: VirtualClock) -> None:
+    """Two clients on one governor of 10/s send 10/s together."""
+    simulator = Simulator()
+    moments: list[float] = []
+
+    async def main() -> None:
+        governor = Governor(RateLimit(10), clock=clock)
+        async with (
+            OneAutoClient.simulated(simulator, clock=clock, rate_limit=governor) as one,
+            OneAutoClient.simulated(simulator, clock=clock, rate_limit=governor) as two,
+        ):
+            await asyncio.gather(one.lookup_many(range(50)), two.lookup_many(range(50, 100)))
+        moments.append(clock.monotonic())
+
+    clock.run(main())
+
+    assert moments[0] >= 9.9
+
+
+def test_statistics_add_up(clock: VirtualClock) -> None:
+    """Grants are the sum of what became of them."""
+    simulator = Simulator(rate=20, burst=5)
+
+    async def main() -> None:
+        async with OneAutoClient.simulated(simulator, clock=clock, rate_limit=RateLimit(50, 5)) as client:
+            await client.lookup_many([*range(50), "SIM-500-ONCE"])
+            counted = client.governor.statistics()
+            assert counted.granted == counted.accepted + counted.throttled + counted.unavailable
+            assert counted.throttled == simulator.statuses[429]
+            assert counted.waiting == 0
+
+    clock.run(main())
+
+
+def test_grants_are_given_in_the_order_they_were_asked_for(clock: VirtualClock) -> None:
+    """First come, first served."""
+
+    async def main() -> list[int]:
+        governor = Governor(RateLimit(100, 3), clock=clock)
+        grants = await asyncio.gather(*(governor.acquire() for _ in range(30)))
+        return [grant.number for grant in grants]
+
+    numbers = clock.run(main())
+
+    assert all(earlier < later for earlier, later in pairwise(numbers))

@@ -7,12 +7,14 @@ first (the gateway's error type), body second, status last, because the service'
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from enum import Enum, auto
-from typing import Any, ClassVar, NoReturn, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 import attrs
 
+from ._json import decode_json, json_kind
 from ._retry_after import RetryAfter, parse_retry_after
 from .errors import (
     AnswerTooLargeError,
@@ -160,7 +162,7 @@ def _client_error(status: int, headers: Headers, body: bytes) -> Verdict:
         return QuotaUsedUp(text)
     if status == 429 or kind in _THROTTLES:
         return Throttled(_retry_after(headers), text)
-    if status == 404 or kind == "MissingAuthenticationTokenException":
+    if status == 404 or kind == "MissingAuthenticationTokenException" or text == "Missing Authentication Token":
         return Denied(NotSentReason.WRONG_ROUTE, text)
     if status in (401, 403):
         return Denied(NotSentReason.ACCESS_DENIED, text)
@@ -177,8 +179,9 @@ def _is_quota(status: int, kind: str, text: str) -> bool:
     if status != 429 or kind in _THROTTLES:
         return False
     words = text.lower()
+    throttled = "too many" in words or re.search(r"\brate\b", words)
     # A text that names both, as the vendor's page does for 429, proves neither: a throttle is the cheaper mistake.
-    return "rate" not in words and "too many" not in words and ("limit exceeded" in words or "quota" in words)
+    return not throttled and ("limit exceeded" in words or "quota" in words)
 
 
 def _broken(status: int, flaw: Flaw) -> Verdict:
@@ -215,7 +218,7 @@ def _envelope(status: int, envelope: dict[str, Any]) -> Verdict:
     """``success`` decides: the vendor's own success sample carries an error text."""
     success, result = envelope["success"], envelope.get("result")
     if type(success) is not bool:
-        return _mismatch(status, f"$.success: expected true or false, got {type(success).__name__}")
+        return _mismatch(status, f"$.success: expected true or false, got {json_kind(success)}")
     if status == 206 and not result:
         return NoContent()
     if not success:
@@ -223,7 +226,7 @@ def _envelope(status: int, envelope: dict[str, Any]) -> Verdict:
     if result is None:
         return _malformed(status, "success without a result")
     if type(result) is not dict:
-        return _mismatch(status, f"$.result: expected object, got {type(result).__name__}")
+        return _mismatch(status, f"$.result: expected object, got {json_kind(result)}")
     return Answer(result, partial=status == 206, message=_stated_error(envelope))
 
 
@@ -233,23 +236,6 @@ def _malformed(status: int, text: str) -> Rejected:
 
 def _mismatch(status: int, problem: str) -> Rejected:
     return Rejected(SchemaMismatchError, problem, _charge(status), (problem,))
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not JSON")
-
-
-_DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
-
-
-def decode_json(body: bytes) -> Any:
-    """Decode one JSON value in UTF-8, a byte-order mark allowed.
-
-    Raises:
-        ValueError: not UTF-8, not JSON, or something behind the value; NaN and infinities are not JSON.
-        RecursionError: nested too deeply.
-    """
-    return _DECODER.decode(body.decode("utf-8-sig"))
 
 
 def _json_fault(error: Exception) -> str:
@@ -266,14 +252,22 @@ def error_text(body: bytes) -> str:
         envelope = decode_json(body)
     except (ValueError, RecursionError):
         return excerpt(body[: 4 * EXCERPT].decode("utf-8", "replace"))
-    return (_stated_error(envelope) if isinstance(envelope, dict) else None) or excerpt(str(envelope))
+    return (_stated_error(envelope) if isinstance(envelope, dict) else None) or _said(envelope)
 
 
 def _stated_error(envelope: dict[str, Any]) -> str | None:
     result = envelope.get("result")
     nested = result.get("error") if isinstance(result, dict) else None
     stated = (envelope.get("error"), nested, envelope.get("message"), envelope.get("Message"))
-    return next((excerpt(text if isinstance(text, str) else json.dumps(text)) for text in stated if text), None)
+    return next((_said(text) for text in stated if text), None)
+
+
+def _said(value: Any) -> str:
+    """Show what the service said in whatever shape it came."""
+    try:
+        return excerpt(value if isinstance(value, str) else json.dumps(value))
+    except RecursionError:
+        return "(nested too deeply to show)"
 
 
 def excerpt(text: str) -> str:

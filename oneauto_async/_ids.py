@@ -30,7 +30,10 @@ def canonical_id(value: str | int) -> str:
 
 def shown_id(value: object) -> str:
     """Return a short, printable text for an input that is no valid id, to report it by."""
-    text = ascii(value)
+    try:
+        text = ascii(value)
+    except ValueError:  # Python does not print whole numbers of thousands of digits
+        return f"<{type(value).__name__} too long to show>"
     return text if len(text) <= MAX_LENGTH else f"{text[:MAX_LENGTH]}…"
 
 

@@ -10,7 +10,10 @@ from email.utils import parsedate_to_datetime
 import attrs
 
 # ASCII digits only: superscript digits pass isdigit() but not float().
-_SECONDS = re.compile(r"[0-9]{1,18}(\.[0-9]{0,18})?")
+_SECONDS = re.compile(r"[0-9]+(\.[0-9]*)?")
+
+FOR_EVER = 1e15
+"""Seconds, some thirty million years: a longer wait is the same to everyone, and this one still adds to a time."""
 
 
 @attrs.frozen
@@ -47,7 +50,7 @@ def parse_retry_after(values: Iterable[str], date: str | None) -> RetryAfter | N
 
 def _parse(value: str, server_now: float | None) -> RetryAfter | None:
     if _SECONDS.fullmatch(value):
-        return RetryAfter(seconds=float(value))
+        return RetryAfter(seconds=min(float(value), FOR_EVER))
     moment = _moment(value)
     if moment is None:
         return None

@@ -8,21 +8,22 @@ from __future__ import annotations
 
 import math
 import types
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from enum import StrEnum
-from typing import Any, NoReturn, TypeVar, Union, get_args, get_origin
+from typing import Any, Literal, NoReturn, TypeVar, Union, get_args, get_origin
 
 import attrs
 from cattrs import AttributeValidationNote, Converter, IterableValidationNote
 from cattrs.errors import BaseValidationError, StructureHandlerNotFoundError
 from cattrs.gen import make_dict_structure_fn
 
+from ._json import is_legal_json, json_kind
 from .endpoints import Endpoint
 from .errors import ConfigurationError
 
 T = TypeVar("T")
 
-_JSON_NAMES = {dict: "object", float: "number", int: "number", type(None): "null"}
 _EXPECTED = {bool: "true or false", int: "whole number", str: "text"}
 
 
@@ -50,6 +51,11 @@ def make_converter() -> Converter:
     for kind in _EXPECTED:
         converter.register_structure_hook(kind, _exact(kind))
     converter.register_structure_hook(float, _number)
+    converter.register_structure_hook(bytes, _never_bytes)
+    converter.register_structure_hook_factory(_is_any, lambda _: _legal_json)
+    converter.register_structure_hook_factory(_is_literal, _literal_hook)
+    _guard(converter, list)
+    _guard(converter, dict)
     converter.register_structure_hook_factory(_is_nullable, lambda kind: _nullable_hook(kind, converter))
     converter.register_structure_hook_factory(_is_open_enum, _open_enum_hook)
     converter.register_structure_hook_factory(attrs.has, lambda cls: _class_hook(cls, converter))
@@ -71,7 +77,7 @@ def structure_function(endpoint: Endpoint[T]) -> Callable[[Any], T]:
     def structure(value: Any) -> T:
         try:
             return hook(value, endpoint.result)  # type: ignore[no-any-return]  # cattrs hooks are untyped
-        except (BaseValidationError, ValueError, TypeError, KeyError, AttributeError, ArithmeticError) as error:
+        except Exception as error:  # noqa: BLE001  # a hook of the user's may raise anything, and the answer is paid for
             raise SchemaMismatch(tuple(_problems(error, "$.result"))) from None
 
     return structure
@@ -111,10 +117,75 @@ def _widened(value: int) -> float:
 
 
 def _got(value: Any) -> str:
-    """Name a JSON value's type, never its content."""
     if isinstance(value, float) and not math.isfinite(value):
         return "a number too large"
-    return _JSON_NAMES.get(type(value), type(value).__name__)
+    return json_kind(value)
+
+
+def _never_bytes(value: Any, _: Any) -> NoReturn:
+    raise Mismatch(f"expected bytes, which JSON does not have, got {_got(value)}")
+
+
+def _is_any(kind: Any) -> bool:
+    return kind is Any
+
+
+def _legal_json(value: Any, _: Any) -> Any:
+    if not is_legal_json(value):
+        raise Mismatch("expected JSON, got a number too large")
+    return value
+
+
+def _is_literal(kind: Any) -> bool:
+    return get_origin(kind) is Literal
+
+
+def _literal_hook(kind: Any) -> Callable[[Any, Any], Any]:
+    """Compare types as well: to Python ``True == 1 == 1.0``."""
+    allowed = get_args(kind)
+
+    def hook(value: Any, _: Any) -> Any:
+        if not any(type(value) is type(one) and value == one for one in allowed):
+            raise Mismatch(f"expected one of {allowed}, got {_got(value)}")
+        return value
+
+    return hook
+
+
+def _guard(converter: Converter, shape: type[list[Any]] | type[dict[str, Any]]) -> None:
+    """Let collections be made only of JSON's own: cattrs would take a text for a list of its letters."""
+    being_made: list[Any] = []
+
+    def applies(kind: Any) -> bool:
+        return _shape(kind) is shape and kind not in being_made
+
+    def factory(kind: Any) -> Callable[[Any, Any], Any]:
+        being_made.append(kind)
+        try:
+            make = converter.get_structure_hook(kind, cache_result=False)
+        finally:
+            being_made.remove(kind)
+        if get_args(kind) and Any not in get_args(kind):
+            return lambda value, target: make(_require(value, shape), target)
+        return lambda value, target: make(_legal_json(_require(value, shape), target), target)
+
+    converter.register_structure_hook_factory(applies, factory)
+
+
+def _shape(kind: Any) -> type | None:
+    """Tell which of JSON's collections a type is made of, if any."""
+    origin = get_origin(kind) or kind
+    if not isinstance(origin, type) or issubclass(origin, str | bytes | bytearray):
+        return None
+    if issubclass(origin, Mapping):
+        return dict
+    return list if issubclass(origin, Iterable) else None
+
+
+def _require(value: Any, shape: type) -> Any:
+    if type(value) is not shape:
+        raise Mismatch(f"expected {'list' if shape is list else 'object'}, got {_got(value)}")
+    return value
 
 
 def _is_nullable(kind: Any) -> bool:
@@ -160,34 +231,25 @@ def _open_enum_hook(kind: Any) -> Callable[[Any, Any], Any]:
 def _class_hook(cls: type[Any], converter: Converter) -> Callable[[Any, Any], Any]:
     """Make the hook of one attrs class: an object in, members it does not name into ``extra`` if it has that field."""
     structure = make_dict_structure_fn(cls, converter)
-    names = {field.name for field in attrs.fields(cls)}
-    known = names - {"extra"}
-    collects = "extra" in names
+    fields = attrs.fields_dict(cls)
+    known = fields.keys() - {"extra"}
+    collects = "extra" in fields
+    needs_extra = collects and fields["extra"].default is attrs.NOTHING
 
     def hook(value: Any, kind: Any) -> Any:
-        if type(value) is not dict:
-            raise Mismatch(f"expected object, got {_got(value)}")
-        if collects and not value.keys() <= known:
+        _require(value, dict)
+        if needs_extra or (collects and not value.keys() <= known):
             value = _with_extra(value, known)
         return structure(value, kind)
 
     return hook
 
 
-def _with_extra(value: dict[str, Any], known: set[str]) -> dict[str, Any]:
+def _with_extra(value: dict[str, Any], known: AbstractSet[str]) -> dict[str, Any]:
     extra = {name: member for name, member in value.items() if name not in known}
-    if not all(_is_legal_json(member) for member in extra.values()):
+    if not all(is_legal_json(member) for member in extra.values()):
         raise Mismatch("expected JSON, got a number too large in an unknown field")
     return {name: member for name, member in value.items() if name in known} | {"extra": extra}
-
-
-def _is_legal_json(value: Any) -> bool:
-    """Tell whether a decoded value can be written as JSON again: 1e999 decodes to an infinity, which cannot."""
-    if isinstance(value, float):
-        return math.isfinite(value)
-    if isinstance(value, dict):
-        return all(map(_is_legal_json, value.values()))
-    return all(map(_is_legal_json, value)) if isinstance(value, list) else True
 
 
 def _problems(error: BaseException, path: str) -> Iterator[str]:
@@ -211,5 +273,7 @@ def _step(error: BaseException) -> str:
 def _reason(error: BaseException) -> str:
     if isinstance(error, KeyError):
         return "missing"
+    if isinstance(error, RecursionError):
+        return "nested too deeply"
     # Only our own message is free of the answer's content; other exceptions quote the value they choke on.
     return str(error) if isinstance(error, Mismatch) else f"does not fit ({type(error).__name__})"

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import ipaddress
-import math
 import os
+import re
 import stat
 import warnings
 from collections.abc import Callable, Mapping
@@ -18,6 +18,9 @@ from .errors import ConfigurationError
 
 __all__ = ["RateLimit", "RetryPolicy", "Timeouts"]
 
+LARGEST = 1e9
+"""No setting is larger: as seconds, thirty years."""
+
 LIVE_URL = "https://api.oneautoapi.com"
 SANDBOX_URL = "https://sandbox.oneautoapi.com"
 
@@ -26,11 +29,11 @@ def _number(low: float, *, inclusive: bool = False) -> Callable[[Any, attrs.Attr
     """Validate a finite number above (or from) a lower bound."""
 
     def check(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
-        usable = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-        if not usable or value < low or (value == low and not inclusive):  # type: ignore[operator]  # a number by now
+        name = f"{type(instance).__name__}.{attribute.name}"
+        usable = isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= LARGEST
+        if not usable or (value == low and not inclusive):
             bound = "at least" if inclusive else "more than"
-            name = f"{type(instance).__name__}.{attribute.name}"
-            raise ConfigurationError(f"{name} must be a number of {bound} {low:g}, got {value!r}")
+            raise ConfigurationError(f"{name} must be a number of {bound} {low:g}, got {_shown(value)}")
 
     return check
 
@@ -47,14 +50,22 @@ def _whole(low: int) -> Callable[[Any, attrs.Attribute[Any], Any], None]:
 def require_whole(name: str, value: object, low: int) -> None:
     """Raise `ConfigurationError` unless the value is a whole number of at least ``low``."""
     if not isinstance(value, int) or isinstance(value, bool) or value < low:
-        raise ConfigurationError(f"{name} must be a whole number of at least {low}, got {value!r}")
+        raise ConfigurationError(f"{name} must be a whole number of at least {low}, got {_shown(value)}")
+
+
+def _shown(value: object) -> str:
+    """Show a wrong value; Python does not print whole numbers of thousands of digits."""
+    try:
+        return repr(value)
+    except ValueError:
+        return f"a {type(value).__name__} too long to show"
 
 
 def require_seconds(name: str, value: object) -> None:
     """Raise `ConfigurationError` unless the value is ``None`` or a finite number of seconds above 0."""
-    usable = isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < math.inf
+    usable = isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= LARGEST
     if value is not None and not usable:
-        raise ConfigurationError(f"{name} must be a number of seconds above 0, got {value!r}")
+        raise ConfigurationError(f"{name} must be a number of seconds above 0, got {_shown(value)}")
 
 
 @attrs.frozen(kw_only=True)
@@ -172,10 +183,15 @@ def api_key_from_file(path: Path) -> Secret:
         mode = path.stat().st_mode
     except (OSError, UnicodeDecodeError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not text"
-        raise ConfigurationError(f"the key file {str(path)!r} cannot be read: {reason}") from None
+        raise ConfigurationError(f"{_key_file(path)} cannot be read: {reason}") from None
     if os.name == "posix" and mode & (stat.S_IRWXG | stat.S_IRWXO):
-        warnings.warn(f"the key file {str(path)!r} is open to other users: chmod 600 it", UserWarning, stacklevel=3)
-    return _checked_key(text, f"the key file {str(path)!r}")
+        warnings.warn(f"{_key_file(path)} is open to other users: chmod 600 it", UserWarning, stacklevel=3)
+    return _checked_key(text, _key_file(path))
+
+
+def _key_file(path: Path) -> str:
+    """Name the key file; a bare word is not shown, because it may be the key itself, put in the wrong place."""
+    return f"the key file {str(path)!r}" if len(path.parts) > 1 or path.suffix else "the key file"
 
 
 def _checked_key(key: object, origin: str) -> Secret:
@@ -200,6 +216,8 @@ def base_url(base_url: str | None, sandbox: bool | None, environ: Mapping[str, s
     Raises:
         ConfigurationError: both kinds given at once, or an address the key must not be sent to.
     """
+    if not isinstance(sandbox, bool | None):
+        raise ConfigurationError(f"sandbox must be True or False, got {_shown(sandbox)}")
     if base_url is not None and sandbox is not None:
         raise ConfigurationError("give sandbox or base_url, not both: each names the host")
     if base_url is None and sandbox is None:
@@ -221,23 +239,23 @@ def _flag(name: str, environ: Mapping[str, str]) -> bool:
     raise ConfigurationError(f"{name} must be true or false, got {text!r}")
 
 
+_URL_TEXT = re.compile(r"[\w.:/\[\]~%+-]+")
+
+
 def _checked_url(url: object) -> str:
     if not isinstance(url, str):
         raise ConfigurationError(f"base_url must be text, got {type(url).__name__}")
+    url = url.strip()
+    if "@" in url:
+        raise ConfigurationError("base_url must not hold a user name or password")
+    if "?" in url or "#" in url:
+        raise ConfigurationError(f"base_url must look like {LIVE_URL}, without a query")
     try:
-        parts = urlsplit(url.strip())
+        parts = urlsplit(url)
         host, port = parts.hostname, parts.port
     except ValueError:
         raise ConfigurationError(f"base_url is not an address: {url!a}") from None
-    if parts.username is not None or parts.password is not None:
-        raise ConfigurationError("base_url must not hold a user name or password")
-    if (
-        not host
-        or port == 0
-        or parts.query
-        or parts.fragment
-        or any(c.isspace() or not c.isprintable() for c in url.strip())
-    ):
+    if not host or port == 0 or not all(host.split(".")) or not _URL_TEXT.fullmatch(url):
         raise ConfigurationError(f"base_url must look like {LIVE_URL}, got {url!a}")
     if parts.scheme not in {"https", "http"}:
         raise ConfigurationError(f"base_url must start with https://, got {url!a}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import click
 
+from .. import __version__
 from .exits import Exit, RefusedError
 from .progress import printable, say
 
@@ -37,7 +37,7 @@ def run() -> int:
     except RefusedError as error:
         return _refused(str(error), error.code)
     except (KeyboardInterrupt, click.Abort):
-        return _refused("interrupted before anything was sent", Exit.INTERRUPTED)
+        return _refused("interrupted", Exit.INTERRUPTED)
 
 
 def _refused(message: str, code: Exit) -> int:
@@ -53,11 +53,7 @@ def _help_hint(error: click.ClickException) -> str:
 def _print_version(context: click.Context, _parameter: click.Parameter, wanted: bool) -> None:
     if not wanted or context.resilient_parsing:
         return
-    try:
-        version = importlib.metadata.version("oneauto-async")
-    except importlib.metadata.PackageNotFoundError:
-        version = "(not installed)"
-    click.echo(f"oneauto-async {version}")
+    click.echo(f"oneauto-async {__version__}")
     context.exit()
 
 

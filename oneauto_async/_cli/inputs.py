@@ -2,40 +2,36 @@
 
 from __future__ import annotations
 
-import codecs
-import contextlib
 import csv
-import errno
 import itertools
 import json
+import os
 import re
-import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import attrs
 
 from .._ids import canonical_id
 from ..errors import InvalidVehicleIdError
 from .exits import RefusedError
+from .source import numbered_lines
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+
+    from .source import Line
 
 __all__ = ["INPUT_FORMATS", "Ids", "checked_arguments", "read_ids"]
 
 INPUT_FORMATS = ("csv", "tsv", "lines", "jsonl")
 
 SHOWN_PROBLEMS = 5
-MAX_LINE = 1 << 20
-"""Bytes in one line. A longer one is no list of ids, and reading it whole could fill the memory."""
-
 _SUFFIXES = {".csv": "csv", ".tsv": "tsv", ".txt": "lines", ".jsonl": "jsonl", ".ndjson": "jsonl"}
 _ID_NAMES = ("evdbvehicleid", "evdbid", "vehicleid", "id")
 _DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab"}
 _DAMAGED = re.compile(r"\d+[.,]\d*([eE][+-]?\d+)?|\d+[eE]\+\d+")
 
-Line: TypeAlias = tuple[int, str]
 Cell: TypeAlias = tuple[int, object]
 
 
@@ -64,9 +60,9 @@ def read_ids(source: str, *, column: str | None = None, form: str | None = None)
         RefusedError: the input cannot be read, is empty, or some of its lines hold no id; the line numbers are named.
     """
     name = "standard input" if source == "-" else source
-    with _opened(source) as stream, _readable(name):
+    with numbered_lines(source, name) as lines:
         reader = _Reader(name=name, column=column)
-        rows = _checked(name, reader.cells(stream, form or _SUFFIXES.get(Path(source).suffix.lower())))
+        rows = _checked(name, reader.cells(lines, form or _SUFFIXES.get(Path(source).suffix.lower())))
     if not rows:
         raise RefusedError(f"{name} holds no ids: nothing to ask for")
     return Ids(rows=rows, origin=reader.origin)
@@ -83,44 +79,17 @@ def checked_arguments(ids: Iterable[str]) -> list[str]:
 
 def _checked_argument(text: str) -> str:
     try:
-        return canonical_id(text)
+        return canonical_id(_as_typed(text))
     except InvalidVehicleIdError as error:
         raise RefusedError(f"{ascii(text)[:80]} cannot be asked for: {error}") from None
 
 
-@contextlib.contextmanager
-def _opened(source: str) -> Iterator[BinaryIO]:
-    """Open the source for reading; standard input stays open afterwards, as it is not ours."""
-    if source != "-":
-        with _open_file(source) as stream:
-            yield stream
-    elif sys.stdin is None:
-        raise RefusedError("standard input is closed: give a file")
-    else:
-        yield sys.stdin.buffer
-
-
-def _open_file(source: str) -> BinaryIO:
+def _as_typed(text: str) -> str:
+    """Undo what an ASCII locale does to letters it lacks: Python hands their bytes over as lone surrogates."""
     try:
-        return Path(source).open("rb")
-    except (OSError, ValueError) as error:
-        raise RefusedError(f"{source}: {_trouble(error)}") from None
-
-
-@contextlib.contextmanager
-def _readable(name: str) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise RefusedError(f"{name}: {_trouble(error)}") from None
-
-
-def _trouble(error: Exception) -> str:
-    if isinstance(error, OSError) and error.errno == errno.EISDIR:
-        return "is a directory: give a file of ids"
-    if isinstance(error, FileNotFoundError):
-        return "there is no such file"
-    return f"cannot be read: {error.strerror if isinstance(error, OSError) else error}"
+        return os.fsencode(text).decode()
+    except UnicodeError:
+        return text
 
 
 def _checked(name: str, cells: Iterable[Cell]) -> list[str]:
@@ -180,10 +149,10 @@ class _Problems:
 
 @attrs.define(kw_only=True)
 class _Reader:
-    """Turns one stream into cells: the line number beside what stands where an id should be.
+    """Turns one source into cells: the line number beside what stands where an id should be.
 
     Attributes:
-        name: the stream's name, for messages.
+        name: the source's name, for messages.
         column: the column a person named, if any.
         origin: where the ids were taken from; known once the cells are read.
     """
@@ -192,9 +161,9 @@ class _Reader:
     column: str | None
     origin: str = ""
 
-    def cells(self, stream: BinaryIO, form: str | None) -> Iterator[Cell]:
-        """Read the stream as the given format, or as the one its first line looks like."""
-        first, lines = _peek(_text_lines(stream, self.name))
+    def cells(self, lines: Iterator[Line], form: str | None) -> Iterator[Cell]:
+        """Read the lines in the given format, or in the one that the first of them looks like."""
+        first, lines = _peek(lines)
         form = form or _sniffed(first)
         if form == "jsonl":
             return self._json_cells(lines)
@@ -270,28 +239,6 @@ class _Reader:
                 raise RefusedError(f"{self.name}: no column looks like the vehicle id: name it with --column; {there}")
         self.origin = f"column {chosen!r}"
         return chosen
-
-
-def _text_lines(stream: BinaryIO, name: str) -> Iterator[Line]:
-    """Yield the decoded lines with their numbers; refuse what is no UTF-8 text."""
-    for number in itertools.count(1):
-        raw = stream.readline(MAX_LINE + 1)
-        if not raw:
-            return
-        yield number, _decoded(raw.removeprefix(codecs.BOM_UTF8) if number == 1 else raw, f"{name}: line {number}")
-
-
-def _decoded(raw: bytes, place: str) -> str:
-    if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        raise RefusedError(f"{place} is UTF-16: save the file as UTF-8")
-    if b"\0" in raw:
-        raise RefusedError(f"{place} holds a NUL byte: this is no text file")
-    if len(raw) > MAX_LINE:
-        raise RefusedError(f"{place} is longer than {MAX_LINE} bytes: this is no list of ids")
-    try:
-        return raw.decode()
-    except UnicodeDecodeError:
-        raise RefusedError(f"{place} is not UTF-8 text: save the file as UTF-8") from None
 
 
 def _peek(lines: Iterator[Line]) -> tuple[str, Iterator[Line]]:

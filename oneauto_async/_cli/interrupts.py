@@ -23,6 +23,7 @@ class Interrupts:
     def __init__(self) -> None:
         """Start with none."""
         self.count = 0
+        self._heeded = 0
         self._step: asyncio.Task[None] | None = None
 
     @contextlib.contextmanager
@@ -39,13 +40,25 @@ class Interrupts:
                 signal.signal(number, handler or signal.SIG_DFL)
 
     async def step(self, work: Coroutine[object, object, None]) -> None:
-        """Run a step to its end, or to the next signal. What it raises comes through."""
-        self._step = asyncio.ensure_future(work)
-        await asyncio.wait([self._step])
-        if not self._step.cancelled():
-            self._step.result()
+        """Run a step to its end, or to the next signal. What it raises comes through.
+
+        A signal that came between two steps ends the one that follows.
+        """
+        task = asyncio.ensure_future(work)
+        await asyncio.sleep(0)  # cancelled before it begins, a step that closes things would close nothing
+        self._step = task
+        if self.count > self._heeded:
+            self._end_step()
+        await asyncio.wait([task])
+        self._step = None
+        if not task.cancelled():
+            task.result()
 
     def _arrived(self) -> None:
         self.count += 1
+        self._end_step()
+
+    def _end_step(self) -> None:
         if self._step is not None:
+            self._heeded = self.count
             self._step.cancel()

@@ -31,6 +31,10 @@ class Job:
         output: the file among the sinks, if it is one.
         source: the input's name, and where in it the ids stand; empty if they were typed.
         brief: a handful of lookups: in input order, reported in one line.
+        batch: the batch, once it has begun.
+        started: when, on the monotonic clock.
+        kept: the output has its name.
+        was_interrupted: a signal came before the last outcome.
     """
 
     settings: Settings
@@ -43,11 +47,7 @@ class Job:
     batch: Batch[BidirectionalCharging] | None = attrs.field(default=None, init=False)
     started: float = attrs.field(factory=time.monotonic, init=False)
     kept: bool = attrs.field(default=False, init=False)
-
-    @property
-    def was_interrupted(self) -> bool:
-        """Whether a signal came before the last row had its record."""
-        return self.interrupts.count > 0 and self.book.done < self.book.total
+    was_interrupted: bool = attrs.field(default=False, init=False)
 
     @property
     def attempts(self) -> int:

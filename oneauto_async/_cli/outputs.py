@@ -56,12 +56,13 @@ def file_sink(output: Path, form: str | None, rows: int) -> FileSink:
     Raises:
         RefusedError: the file cannot be written, or no format is known for it.
     """
+    target = _checked_target(output)
     form = form or _SUFFIXES.get(output.suffix.lower())
     if form not in FORMATS:
         raise RefusedError(
             f"{output}: a file is written as CSV or JSON Lines: call it .csv or .jsonl, or give --format"
         )
-    return FileSink(output, FORMATS[form], rows)
+    return FileSink(target, FORMATS[form], rows)
 
 
 def stdout_sink(form: str | None, *, held: bool) -> Sink:

@@ -45,13 +45,23 @@ class _Unseen:
         """Do nothing."""
 
 
-def progress_on(total: int, *, transient: bool = False) -> AbstractContextManager[Progress]:
-    """Return what shows the progress of a job of so many rows: a bar, if standard error can draw one."""
-    if sys.stderr is None or not sys.stderr.isatty() or os.environ.get("TERM") == "dumb":
+def progress_on(total: int, *, transient: bool, hidden: bool) -> AbstractContextManager[Progress]:
+    """Return what shows the progress of a job: a bar, if standard error can draw one.
+
+    Args:
+        total: how many rows the job has.
+        transient: remove the bar at the end.
+        hidden: show none in any case.
+    """
+    if hidden or not _can_draw():
         return contextlib.nullcontext(_Unseen())
     from .terminal import bar
 
     return bar(total, transient=transient)
+
+
+def _can_draw() -> bool:
+    return sys.stderr is not None and sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
 
 
 def say(text: str) -> None:

@@ -128,7 +128,9 @@ def exit_of(outcome: VanOutcome) -> Exit:
             return Exit.KEY
         case NotSent(reason=NotSentReason.QUOTA):
             return Exit.QUOTA
-        case Failed() | NotSent():
+        case NotSent():
+            return Exit.FAILED
+        case Failed():
             return _exit_of_error(outcome.error)
         case _:
             assert_never(outcome)

@@ -76,6 +76,8 @@ def _remarks(job: Job) -> Iterator[str]:
     problem = job.book.first_problem
     if problem is not None and not job.brief:
         yield printable(f"first problem: {problem['evdb_vehicle_id']}: {problem['error']}: {problem['message']}")
+    if job.book.billing[Billing.UNKNOWN]:
+        yield "in doubt: sent, and no trustworthy answer; it may have been charged, so nothing asks again by itself"
     if job.settings.simulate:
         yield "simulated: the data are made up and nothing was paid"
 

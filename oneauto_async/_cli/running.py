@@ -59,7 +59,8 @@ async def _ask(client: OneAutoClient, job: Job) -> None:
     try:
         async with client:
             await job.interrupts.step(_collect(client, job))
-            if job.interrupts.count:
+            job.was_interrupted = job.interrupts.count > 0
+            if job.was_interrupted:
                 say(f"stopping: waiting at most {job.settings.drain:g} s for calls under way; Ctrl-C again for no wait")
             await job.interrupts.step(client.aclose())
     finally:
@@ -75,12 +76,17 @@ async def _collect(client: OneAutoClient, job: Job) -> None:
         ordered=job.brief,
         deduplicate=False,  # the book has done so already, and keeps no outcomes
     )
-    with progress_on(job.book.total, transient=job.brief) as progress:
+    with progress_on(job.book.total, transient=job.brief, hidden=_prints_on_terminal(job)) as progress:
         async with batch as job.batch, _shown(job, progress):
             async for outcome in batch:
                 job.book.take(outcome)
                 if job.book.trouble is not None:
                     break
+
+
+def _prints_on_terminal(job: Job) -> bool:
+    """Tell whether records appear on the screen one by one, where a bar would be in their way."""
+    return isinstance(job.sink, StreamSink) and sys.stdout.isatty()
 
 
 @contextlib.asynccontextmanager

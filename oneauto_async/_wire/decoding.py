@@ -9,6 +9,8 @@ from .._classify import Flaw
 # zlib's window bits: 16 more for a gzip wrapper; negative for raw deflate, which some servers send as "deflate".
 _GZIP, _ZLIB, _RAW = 16 + zlib.MAX_WBITS, zlib.MAX_WBITS, -zlib.MAX_WBITS
 
+_GZIP_MAGIC = b"\x1f\x8b"
+
 
 def decode(coding: str, body: bytes, limit: int) -> tuple[bytes, Flaw | None]:
     """Return the body without its content coding, at most ``limit`` bytes of it, and what is wrong with it if anything.
@@ -19,19 +21,30 @@ def decode(coding: str, body: bytes, limit: int) -> tuple[bytes, Flaw | None]:
         case "gzip" | "x-gzip":
             return _inflate(body, _GZIP, limit)
         case "deflate":
-            return _inflate(body, _ZLIB if body[:1] == b"\x78" else _RAW, limit)
+            return _inflate(body, _ZLIB if _has_zlib_header(body) else _RAW, limit)
         case _:
             return body, None
 
 
+def _has_zlib_header(body: bytes) -> bool:
+    """Tell RFC 1950's two bytes: the method deflate, and a check that makes them a multiple of 31."""
+    return len(body) >= 2 and body[0] & 0x0F == 8 and int.from_bytes(body[:2], "big") % 31 == 0
+
+
 def _inflate(body: bytes, window: int, limit: int) -> tuple[bytes, Flaw | None]:
-    inflater = zlib.decompressobj(window)
-    try:
-        inflated = inflater.decompress(body, limit)
-    except zlib.error:
-        return body, Flaw.UNDECODABLE
-    if inflater.unconsumed_tail:
-        return inflated, Flaw.TOO_LARGE
-    if not inflater.eof:
-        return inflated, Flaw.TRUNCATED
-    return (body, Flaw.UNDECODABLE) if inflater.unused_data else (inflated, None)
+    inflated, rest = b"", body
+    while True:
+        inflater = zlib.decompressobj(window)
+        try:
+            inflated += inflater.decompress(rest, limit + 1 - len(inflated))
+        except zlib.error:
+            return body, Flaw.UNDECODABLE
+        if len(inflated) > limit:
+            return inflated[:limit], Flaw.TOO_LARGE
+        if not inflater.eof:
+            return inflated, Flaw.TRUNCATED
+        rest = inflater.unused_data
+        if not rest:
+            return inflated, None
+        if window != _GZIP or not rest.startswith(_GZIP_MAGIC):  # a gzip may have several members, RFC 1952, 2.2
+            return body, Flaw.UNDECODABLE

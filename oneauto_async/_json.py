@@ -1,0 +1,45 @@
+"""JSON as the service should speak it: strict where Python's own decoder is not."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any, NoReturn
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
+
+
+_DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
+
+
+def decode_json(body: bytes) -> Any:
+    """Decode one JSON value in UTF-8, a byte-order mark allowed.
+
+    Raises:
+        ValueError: not UTF-8, not JSON, or something behind the value; NaN and infinities are not JSON.
+        RecursionError: nested too deeply.
+    """
+    return _DECODER.decode(body.decode("utf-8-sig"))
+
+
+def is_legal_json(value: Any) -> bool:
+    """Tell whether a decoded value can be written as JSON again: 1e999 decodes to an infinity, which cannot.
+
+    Raises:
+        RecursionError: nested too deeply.
+    """
+    if isinstance(value, float):
+        return math.isfinite(value)
+    if isinstance(value, dict):
+        return all(map(is_legal_json, value.values()))
+    return all(map(is_legal_json, value)) if isinstance(value, list) else True
+
+
+def json_kind(value: Any) -> str:
+    """Name the type of a decoded value, never its content."""
+    return _KINDS.get(type(value), type(value).__name__)
+
+
+_KINDS = {dict: "object", float: "number", int: "number", type(None): "null"}

@@ -373,5 +373,5 @@ async def _grown_by(count: int) -> int:
 
 @asynchronous
 async def test_memory_does_not_grow_with_the_input() -> None:
-    """Ten thousand ids take no more than two thousand."""
-    assert await _grown_by(10_000) < 1.5 * await _grown_by(2_000) + 200_000
+    """Six thousand ids take no more than fifteen hundred."""
+    assert await _grown_by(6_000) < 1.5 * await _grown_by(1_500) + 200_000

@@ -145,6 +145,7 @@ class Flights:
         self._on_landing()
         seats = [seat for seat in flight.seats if not seat.done()]
         flight.seats.clear()
+        flight.pursuit = flight.task = None  # they refer back to it: without this, each lookup waits for the collector
         fault = None if task.cancelled() else task.exception()
         if fault is not None:
             _raise_in(seats, fault)

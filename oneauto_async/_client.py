@@ -218,7 +218,9 @@ class OneAutoClient:
         A lookup of an id that is already on its way joins it and costs nothing more.
 
         Raises:
-            InvalidVehicleIdError, ClientClosedError, ConfigurationError: nothing was sent.
+            InvalidVehicleIdError: the id cannot be one; nothing was sent.
+            ClientClosedError: the client is not open; nothing was sent.
+            ConfigurationError: the endpoint's class cannot be made from an answer; nothing was sent.
 
         Cancelling: as for `bidirectional_charging`.
         """

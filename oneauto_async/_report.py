@@ -73,6 +73,10 @@ class Facts:
             facts.append(f"{receipt.attempts} requests")
         if receipt.request_id:
             facts.append(f"request id {receipt.request_id}")
+        if receipt.billing is Billing.UNKNOWN:
+            more["retryable"] = (
+                False  # asking again could be charged twice, whatever kind of error the last attempt was
+            )
         return kind(
             f"{headline}{said} ({', '.join(facts)})",
             billing=receipt.billing,

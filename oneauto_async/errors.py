@@ -67,7 +67,7 @@ class Billing(StrEnum):
     BILLED = "billed"
     NOT_BILLED = "not billed"
     UNKNOWN = "unknown"
-    """The request left and nothing proves either way: it is *in doubt*."""
+    """The request left and nothing proves either way, so it is *in doubt*."""
 
 
 class OneAutoError(Exception):

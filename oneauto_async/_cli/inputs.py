@@ -164,12 +164,17 @@ class _Reader:
     def cells(self, lines: Iterator[Line], form: str | None) -> Iterator[Cell]:
         """Read the lines in the given format, or in the one that the first of them looks like."""
         first, lines = _peek(lines)
-        form = form or _sniffed(first)
+        form = form or self._sniffed(first)
         if form == "jsonl":
             return self._json_cells(lines)
         if form == "lines":
             return self._line_cells(lines)
         return self._csv_cells(lines, "\t" if form == "tsv" else _delimiter(first))
+
+    def _sniffed(self, first: str) -> str:
+        form = _sniffed(first)
+        # Whoever names a column has a table, though it may be of that one column.
+        return "csv" if form == "lines" and self.column is not None else form
 
     def _line_cells(self, lines: Iterable[Line]) -> Iterator[Cell]:
         if self.column is not None:

@@ -37,7 +37,9 @@ class Gate:
         self._closing = Closing()
 
     def __repr__(self) -> str:
-        return f"<Gate {self._closing.cause.name.lower()} until {self._closing.until:.3f}>"
+        if self._closing.length == 0.0:
+            return "<Gate never shut>"
+        return f"<Gate shut until {self._closing.until:.3f} by {self._closing.cause.value}>"
 
     def shut(self, now: float, seconds: float, cause: Cause) -> None:
         """Keep the gate shut until at least ``seconds`` from ``now``."""

@@ -65,8 +65,8 @@ class GovernorStatistics:
         waiting: calls in its queue.
         gate: seconds until the gate opens; 0 when it is open.
         granted: grants given so far.
-        accepted: replies other than 429 and 503.
-        throttled: 429 replies.
+        accepted: replies that refused nothing: neither 429 nor 500 nor 503.
+        throttled: 429 replies, used-up quotas among them.
         unavailable: 500 and 503 replies.
     """
 
@@ -112,7 +112,7 @@ class Governor:
 
     @property
     def accepted(self) -> int:
-        """How many replies were no 429 and no 503: whether the queue moves."""
+        """How many replies refused nothing: whether the queue moves."""
         return self._accepted
 
     async def acquire(self, patience: Patience = Patience(), *, retrying: bool = False) -> Grant:  # frozen
@@ -141,7 +141,7 @@ class Governor:
             self._fastest_send = taken if self._fastest_send is None else min(self._fastest_send, taken)
 
     def accept(self, grant: Grant) -> None:
-        """Learn that the service answered: neither throttled nor unavailable."""
+        """Learn that the service answered, and refused nothing."""
         self._accepted += 1
         self._throttles_in_a_row = 0
         self._quota_hold = QUOTA_HOLD
@@ -165,6 +165,7 @@ class Governor:
     def quota_used_up(self) -> None:
         """Learn that the quota is used up: nobody who waits is let through, and new calls fail for a while."""
         now = self._clock.monotonic()
+        self._throttled += 1
         if now >= self._quota_until:
             self._quota_until = now + self._quota_hold
             self._quota_hold = min(2 * self._quota_hold, LONGEST_QUOTA_HOLD)

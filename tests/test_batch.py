@@ -283,8 +283,7 @@ async def test_leaving_early_loses_no_paid_answer(server: RawServer, way: str) -
 
     async with OneAutoClient(CANARY_KEY, base_url=server.base_url) as client:
         await asyncio.gather(asyncio.create_task(consume(client)), return_exceptions=True)
-        asked = len(server.asked)
-    assert len(server.asked) == asked
+    assert len(server.asked) <= len(taken) + 2 * 10
     assert len(taken) + len(client.unclaimed) == server.bills.total()
     assert {outcome.receipt.billing for outcome in client.unclaimed} == {Billing.BILLED}
 

@@ -159,6 +159,7 @@ def _refuse_trouble(job: Job) -> None:
         return
     why = f"{job.output or 'standard output'}: {job.book.trouble.strerror}: the run was stopped"
     if job.output is None:
+        _silence_stdout()
         raise RefusedError(why, Exit.FAILED)
     _print_stranded(job)
     count = len(job.book.stranded)

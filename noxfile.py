@@ -60,7 +60,7 @@ def docs(session: nox.Session) -> None:
     """Build the documentation; a warning is an error. Its examples are run by the tests."""
     session.install("-e", ".[docs]")
     shutil.rmtree("docs/_build", ignore_errors=True)
-    session.run("sphinx-build", "-W", "--keep-going", "-n", "-b", "html", "docs", "docs/_build/html")
+    session.run("sphinx-build", "-W", "--keep-going", "-b", "html", "docs", "docs/_build/html")
 
 
 @nox.session(python=OLDEST)

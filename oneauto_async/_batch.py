@@ -15,7 +15,7 @@ from typing import Any, Generic, Protocol, Self, TypeAlias, TypeVar
 
 import attrs
 
-from ._flow.flights import Seat, joined
+from ._flow.flights import Flight, Seat, joined
 from ._ids import canonical_id, shown_id
 from ._report import stop_reason
 from .clock import Clock
@@ -24,7 +24,6 @@ from .errors import (
     Billing,
     ClientClosedError,
     DeadlineExceededError,
-    InDoubtError,
     InvalidVehicleIdError,
     OneAutoError,
     QuotaExceededError,
@@ -32,58 +31,55 @@ from .errors import (
     ServiceUnavailableError,
     UnexpectedStatusError,
 )
-from .outcomes import BatchSummary, Failed, Found, InDoubt, NoData, NotSent, NotSentReason, Outcome, Receipt, Source
+from .outcomes import BatchSummary, Failed, Found, InDoubt, NoData, NotSent, NotSentReason, Outcome, Source
 
 T = TypeVar("T")
 
 Ids: TypeAlias = Iterable[str | int] | AsyncIterable[str | int]
 
+_END = object()
+"""What follows the last id."""
+
 BUFFER_FACTOR = 2
 """Lookups under way and outcomes waiting for the consumer or for their turn: together at most this many per slot."""
-
-
-class Booking(Protocol):
-    """One lookup under way."""
-
-    @property
-    def seat(self) -> Seat:
-        """The future its outcome arrives in."""
-        ...
-
-    @property
-    def in_attempt(self) -> bool:
-        """A request is under way."""
-        ...
-
-    @property
-    def attempts(self) -> int:
-        """Requests made so far."""
-        ...
-
-    def leave(self) -> None:
-        """Stop waiting for it; a request under way is seen through, its answer kept unclaimed."""
-        ...
 
 
 class Desk(Protocol):
     """Where a batch gets its lookups: the client."""
 
-    async def book(self, vehicle_id: str) -> Booking:
-        """Start the lookup of a canonical id once the client has a free slot; no request leaves before a yield."""
+    async def book(self, vehicle_id: str, seat: Seat) -> Flight | Outcome[Any]:
+        """Start or join the lookup of a canonical id once the client has a free slot, or return its known outcome.
+
+        No request leaves before control goes back to the event loop.
+        """
         ...
 
-    def return_untaken(self, outcome: Outcome[Any]) -> None:
-        """Take back an outcome that nobody took."""
+    def leave(self, flight: Flight, seat: Seat) -> None:
+        """Stop waiting for a lookup; a request under way is seen through, its answer kept unclaimed."""
+        ...
+
+    def keep_untaken(self, outcomes: Iterable[Outcome[Any]]) -> None:
+        """Take back outcomes that nobody took."""
         ...
 
 
 @attrs.define(eq=False)
 class _Underway:
-    """A lookup under way, and the places in the input that wait for it."""
+    """A lookup under way, the places in the input that wait for it, and its seat in the flight."""
 
+    batch: Batch[Any]
     vehicle_id: str
     indexes: list[int]
-    booking: Booking
+    flight: Flight | None = None
+    gone: bool = False
+
+    def deliver(self, outcome: Outcome[Any]) -> None:
+        """Take the outcome, in the step in which the flight lands."""
+        self.batch._end(self, outcome)
+
+    def fail(self, fault: BaseException) -> None:
+        """End the batch: a fault of ours is no outcome."""
+        self.batch._fail(fault)
 
 
 class Batch(Generic[T]):
@@ -116,6 +112,8 @@ class Batch(Generic[T]):
         self._outbox: _InOrder | _AsFinished = _InOrder() if ordered else _AsFinished()
         self._tally = _Tally()
         self._underway: dict[_Underway, None] = {}
+        self._stand_ins: set[int] = set()  # places whose outcome says only that the true one is still to come
+        self._is_reading = False
         self._known: dict[str, _Underway | Outcome[Any]] = {}
         self._news = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
@@ -140,7 +138,7 @@ class Batch(Generic[T]):
         if self._tasks:
             raise RuntimeError("a batch is entered once; call client.batch(...) again for another run")
         self._began = self._clock.monotonic()
-        self._start(self._feed())
+        self._feeder = self._start(self._feed())
         if self._deadline is not None:
             self._start(self._watch_deadline(self._deadline))
         return self
@@ -150,10 +148,9 @@ class Batch(Generic[T]):
     ) -> None:
         self._closed = True
         for underway in tuple(self._underway):
-            underway.booking.leave()
+            self._leave(underway)
         self._underway.clear()
-        for outcome in self._outbox.rest():
-            self._desk.return_untaken(outcome)
+        self._desk.keep_untaken(outcome for outcome in self._outbox.rest() if outcome.index not in self._stand_ins)
         for task in self._tasks:
             task.cancel()
         self._finish()
@@ -181,10 +178,11 @@ class Batch(Generic[T]):
 
     # Reading the input and starting lookups.
 
-    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+    def _start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work, name="oneauto batch")
         task.add_done_callback(self._task_ended)
         self._tasks.append(task)
+        return task
 
     def _task_ended(self, task: asyncio.Task[None]) -> None:
         """A fault of ours, or of the iterable that was given, must be heard."""
@@ -195,14 +193,23 @@ class Batch(Generic[T]):
         ids = _read(self._ids)
         try:
             index = 0
-            async for value in ids:
+            while (value := await self._next_id(ids)) is not _END:
                 await self._room.acquire()
                 await self._admit(index, value)
                 index += 1
+        except Exception as fault:  # noqa: BLE001  # of the iterable that was given; the consumer must hear of it
+            self._fail(fault)
         finally:
+            self._input_ended = True
+            self._news.set()
             await ids.aclose()
-        self._input_ended = True
-        self._news.set()
+
+    async def _next_id(self, ids: AsyncGenerator[Any, None]) -> Any:
+        self._is_reading = True
+        try:
+            return await anext(ids, _END)
+        finally:
+            self._is_reading = False
 
     async def _admit(self, index: int, value: str | int) -> None:
         try:
@@ -225,46 +232,39 @@ class Batch(Generic[T]):
 
     async def _look_up(self, index: int, vehicle_id: str) -> None:
         await self._slots.acquire()
-        booking = await self._book(vehicle_id)
-        if booking is None:
+        underway = _Underway(self, vehicle_id, [index])
+        booked = await self._book(underway)
+        if isinstance(booked, Flight):
+            underway.flight = booked
+            self._underway[underway] = None
+            if self._deduplicate:
+                self._known[vehicle_id] = underway
+        else:
             self._slots.release()
-            self._conclude(vehicle_id, [index], self._stop_outcome(vehicle_id))
-            return
-        underway = _Underway(vehicle_id, [index], booking)
-        self._underway[underway] = None
-        if self._deduplicate:
-            self._known[vehicle_id] = underway
-        booking.seat.add_done_callback(lambda seat: self._landed(underway, seat))
+            self._conclude(vehicle_id, [index], booked)
 
-    async def _book(self, vehicle_id: str) -> Booking | None:
-        """Start one lookup, or return ``None`` if the batch has stopped; also while it waited for the client's slot."""
+    async def _book(self, underway: _Underway) -> Flight | Outcome[Any]:
+        """Start one lookup, unless the batch has stopped, also while it waited for the client's slot."""
         if self._has_stopped():
-            return None
+            return self._unsent(underway.vehicle_id)
         try:
-            booking = await self._desk.book(vehicle_id)
+            booked = await self._desk.book(underway.vehicle_id, underway)
         except ClientClosedError:
             self._stop(NotSentReason.CLOSED)
-            return None
-        if self._has_stopped():
-            booking.leave()
-            return None
-        return booking
+            return self._unsent(underway.vehicle_id)
+        if isinstance(booked, Flight) and self._has_stopped():
+            self._desk.leave(booked, underway)
+            return self._unsent(underway.vehicle_id)
+        return booked
 
     def _has_stopped(self) -> bool:
         return self._stopped is not None
 
     # Outcomes coming in.
 
-    def _landed(self, underway: _Underway, seat: Seat) -> None:
-        if underway not in self._underway or seat.cancelled():
-            return
-        fault = seat.exception()
-        if fault is not None:
-            self._fail(fault)
-        else:
-            self._end(underway, seat.result())
-
     def _end(self, underway: _Underway, outcome: Outcome[Any]) -> None:
+        if underway not in self._underway:
+            return
         del self._underway[underway]
         self._slots.release()
         self._conclude(underway.vehicle_id, underway.indexes, outcome)
@@ -282,7 +282,8 @@ class Batch(Generic[T]):
             self._emit(index, joined(outcome))
 
     def _emit(self, index: int, outcome: Outcome[Any]) -> None:
-        outcome = attrs.evolve(outcome, index=index)
+        # A fresh outcome, seen by nobody yet, gets its place; ``attrs.evolve`` would cost more than all else here.
+        object.__setattr__(outcome, "index", index)
         self._tally.count(outcome)
         self._outbox.put(index, outcome)
         self._news.set()
@@ -293,27 +294,37 @@ class Batch(Generic[T]):
         """Start nothing more; what only waits ends now, a request under way is let finish (but for a deadline)."""
         self._stopped = reason
         for underway in tuple(self._underway):
-            if not underway.booking.in_attempt:
-                self._call_off(underway, self._stop_outcome(underway.vehicle_id, underway.booking.attempts))
+            assert underway.flight is not None
+            if not underway.flight.in_attempt:
+                self._call_off(underway, underway.flight, f"given up: the batch stopped, {reason}")
             elif reason is NotSentReason.DEADLINE:
-                self._call_off(underway, _overdue(underway))
+                self._stand_ins.update(underway.indexes)
+                text = "the batch's deadline came before the answer; if it still comes, it is in client.unclaimed"
+                self._call_off(underway, underway.flight, text)
 
-    def _call_off(self, underway: _Underway, outcome: Outcome[Any]) -> None:
-        underway.booking.leave()
-        self._end(underway, outcome)
-
-    def _stop_outcome(self, vehicle_id: str, attempts: int = 0) -> Failed | NotSent:
+    def _call_off(self, underway: _Underway, flight: Flight, text: str) -> None:
         reason = self._stopped
         assert reason is not None
-        if not attempts:
-            return _not_sent(vehicle_id, reason, _STOP_ERRORS[reason](f"not sent: the batch stopped, {reason}"))
-        error = _STOP_ERRORS[reason](f"given up: the batch stopped, {reason}", attempts=attempts)
-        return Failed(evdb_vehicle_id=vehicle_id, receipt=Receipt(attempts=attempts), error=error)
+        outcome = flight.pursuit.called_off(reason, _STOP_ERRORS[reason], text)
+        self._leave(underway)
+        self._end(underway, outcome)
+
+    def _leave(self, underway: _Underway) -> None:
+        underway.gone = True
+        if underway.flight is not None:
+            self._desk.leave(underway.flight, underway)
+
+    def _unsent(self, vehicle_id: str) -> NotSent:
+        reason = self._stopped
+        assert reason is not None
+        return _not_sent(vehicle_id, reason, _STOP_ERRORS[reason](f"not sent: the batch stopped, {reason}"))
 
     async def _watch_deadline(self, seconds: float) -> None:
         await self._clock.sleep(seconds)
         if not self._has_stopped():
             self._stop(NotSentReason.DEADLINE)
+        if self._is_reading:
+            self._feeder.cancel()  # an input that is waited for now may never end
 
     def _fail(self, fault: BaseException | None) -> None:
         self._fault = self._fault or fault
@@ -336,14 +347,6 @@ _STOP_ERRORS: dict[NotSentReason, type[OneAutoError]] = {
 
 def _not_sent(vehicle_id: str, reason: NotSentReason, error: OneAutoError) -> NotSent:
     return NotSent(evdb_vehicle_id=vehicle_id, reason=reason, error=error)
-
-
-def _overdue(underway: _Underway) -> InDoubt:
-    attempts = underway.booking.attempts
-    text = "the batch's deadline came before the answer; if it still comes, it is in client.unclaimed"
-    error = InDoubtError(f"evdb_vehicle_id {underway.vehicle_id}: {text}", attempts=attempts)
-    receipt = Receipt(billing=Billing.UNKNOWN, attempts=attempts)
-    return InDoubt(evdb_vehicle_id=underway.vehicle_id, receipt=receipt, error=error)
 
 
 async def _read(ids: Ids) -> AsyncGenerator[str | int, None]:

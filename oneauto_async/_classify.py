@@ -272,7 +272,9 @@ def _said(value: Any) -> str:
 
 def excerpt(text: str) -> str:
     """Make foreign text safe to show: one line, printable, short."""
-    shown = "".join(c if c.isprintable() else " " for c in text[: 4 * EXCERPT])
+    shown = text[: 4 * EXCERPT]
+    if not shown.isprintable():
+        shown = "".join(c if c.isprintable() else " " for c in shown)
     shown = " ".join(shown.split())
     return shown if len(shown) <= EXCERPT else f"{shown[:EXCERPT]}…"
 
@@ -292,7 +294,6 @@ def _retry_after(headers: Headers) -> RetryAfter | None:
 
 def request_id(headers: Headers) -> str | None:
     """Return the id the vendor's support can find the request by."""
-    for name in ("x-amzn-requestid", "x-amz-apigw-id"):
-        if values := _values(headers, name):
-            return excerpt(values[0])
-    return None
+    ids = {name.lower(): value for name, value in headers}
+    found = ids.get("x-amzn-requestid") or ids.get("x-amz-apigw-id")
+    return None if found is None else excerpt(found)

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import ssl
 import warnings
-from collections.abc import Callable
+from collections.abc import AsyncIterable, Callable, Iterable
 from types import TracebackType
 from typing import Any, NoReturn, Self, TypeVar, overload
 
@@ -15,11 +15,12 @@ import httpx
 
 from . import settings
 from ._batch import Batch, Ids
-from ._flow.flights import Flight, Flights, Seat
+from ._flow.flights import Flight, Flights, FutureSeat, Seat
 from ._flow.governor import Governor
 from ._ids import canonical_id
 from ._lookup import Lookup, Route, Tools
 from ._wire.exchange import Exchange
+from ._wire.http11 import HTTP11Transport
 from .clock import Clock, SystemClock
 from .endpoints import VAN_BIDIRECTIONAL_CHARGING, Endpoint
 from .errors import ClientClosedError, ConfigurationError
@@ -29,11 +30,9 @@ from .settings import RateLimit, RetryPolicy, Timeouts
 
 T = TypeVar("T")
 
-UNCLAIMED_PER_SLOT = 3
-"""Unclaimed outcomes held per slot: one under way and the two a batch may hold back, when all are left at once."""
-
-KEEPALIVE_EXPIRY = 2.0
-"""Seconds an idle connection is kept: short, so that none is used that the gateway is about to close."""
+UNCLAIMED_PER_SLOT = 100
+"""Unclaimed outcomes held per slot: room for many batches left at once, and an end to what a service that never asks
+again can pile up."""
 
 SIMULATED_URL = "https://simulator.invalid"
 """A name that no resolver knows: should the in-process transport ever be left out, nothing can be reached."""
@@ -157,9 +156,9 @@ class OneAutoClient:
     async def aclose(self) -> None:
         """Start nothing more, wait at most ``timeouts.drain`` seconds for what is under way, then close everything.
 
-        Lookups that only wait for their turn end as not sent. Calling it again waits for the same end. Cancelling it
-        ends the wait: requests still under way are reported in doubt, connections are closed all the same, and then
-        `asyncio.CancelledError` goes on.
+        Lookups that only wait for their turn end as not sent; one that waits for a slot raises `ClientClosedError`.
+        Calling it again waits for the same end. Cancelling it ends the wait: requests still under way are reported in
+        doubt, connections are closed all the same, and then `asyncio.CancelledError` goes on.
         """
         if self._loop is None:
             self._loop = asyncio.get_running_loop()
@@ -169,24 +168,18 @@ class OneAutoClient:
         await _see_through(self._closing, hurry=self._flights.cut_short)
 
     async def _close(self) -> None:
+        self._slots.release()  # wakes one lookup that waits for a slot; finding the client closed, it wakes the next
         try:
             await self._flights.ground(self._timeouts.drain)
         finally:
             if self._http_client is not None and self._given_http_client is None:
                 await self._http_client.aclose()
         if self._flights.unclaimed:
-            _log.warning("closed with %d paid answers that nobody took", len(self._flights.unclaimed))
+            count = len(self._flights.unclaimed)
+            _log.warning("closed with %d answers that nobody took and that were, or may have been, paid for", count)
 
     def _own_http_client(self) -> httpx.AsyncClient:
-        transport = self._transport or httpx.AsyncHTTPTransport(
-            verify=self._ssl_context or httpx.create_ssl_context(trust_env=False),
-            trust_env=False,
-            limits=httpx.Limits(
-                max_connections=self._max_concurrency,
-                max_keepalive_connections=self._max_concurrency,
-                keepalive_expiry=KEEPALIVE_EXPIRY,
-            ),
-        )
+        transport = self._transport or HTTP11Transport(self._ssl_context, max_connections=self._max_concurrency)
         return httpx.AsyncClient(transport=transport, trust_env=False)
 
     # Looking up.
@@ -224,11 +217,17 @@ class OneAutoClient:
 
         Cancelling: as for `bidirectional_charging`.
         """
-        booking = await self._book(canonical_id(evdb_vehicle_id), self._route(endpoint))
+        vehicle_id, route = canonical_id(evdb_vehicle_id), self._route(endpoint)
+        seat = FutureSeat()
+        booked = await self._book(vehicle_id, route, seat)
+        if not isinstance(booked, Flight):
+            return booked
         try:
-            return await booking.seat
+            return await seat.future
         except asyncio.CancelledError:
-            booking.leave()
+            self._flights.leave(booked, seat)
+            if (untaken := seat.untaken()) is not None:
+                self._flights.keep_unclaimed(booked.key, untaken)
             raise
 
     @overload
@@ -283,7 +282,7 @@ class OneAutoClient:
         Raises:
             ConfigurationError: before anything is sent.
         """
-        if isinstance(ids, str | bytes | bytearray | int):
+        if isinstance(ids, str | bytes | bytearray) or not isinstance(ids, Iterable | AsyncIterable):
             raise ConfigurationError(
                 f"ids must be an iterable of ids, not one {type(ids).__name__}; for one id use lookup()"
             )
@@ -327,14 +326,21 @@ class OneAutoClient:
 
         Cancelling: as for leaving a batch early; paid answers are in ``unclaimed``.
         """
-        async with self.batch(ids, endpoint=endpoint, ordered=True, **options) as batch:
-            return [outcome async for outcome in batch]
+        outcomes: list[Outcome[Any]] = []
+        try:
+            async with self.batch(ids, endpoint=endpoint, ordered=True, **options) as batch:
+                async for outcome in batch:
+                    outcomes.append(outcome)  # noqa: PERF401  # a comprehension would lose them to an exception
+        except BaseException:
+            self._keep_untaken(outcomes, self._route(endpoint))
+            raise
+        return outcomes
 
     @property
     def unclaimed(self) -> tuple[Outcome[Any], ...]:
         """Answers that were paid for, or may have been, and that nobody took; a later lookup of the id takes its own.
 
-        Bounded by three per ``max_concurrency``; beyond that the oldest is dropped.
+        Bounded by a hundred per ``max_concurrency``; beyond that the oldest is dropped, and the log says so.
         """
         return self._flights.unclaimed
 
@@ -351,33 +357,33 @@ class OneAutoClient:
             route = self._routes[endpoint] = Route(endpoint)
         return route
 
-    async def _book(self, vehicle_id: str, route: Route[Any]) -> _Booking:
-        """Take a seat in the flight of this id: one that is under way, one that landed unclaimed, or a new one."""
+    async def _book(self, vehicle_id: str, route: Route[Any], seat: Seat) -> Flight | Outcome[Any]:
+        """Take the seat in the flight of this id, under way or new; or return an outcome that landed unclaimed."""
         tools = self._require_open()
         key = (route, vehicle_id)
-        booking = self._book_existing(key)
-        if booking is not None:
-            return booking
+        booked = self._book_existing(key, seat)
+        if booked is not None:
+            return booked
         await self._slots.acquire()
         # While this lookup waited for its slot the client may have closed, and another may have taken off with the id.
-        booking = self._book_existing(key) if self._closing is None else None
-        if booking is not None or self._closing is not None:
+        booked = self._book_existing(key, seat) if self._closing is None else None
+        if booked is not None or self._closing is not None:
             self._slots.release()
             self._require_open()
-        return booking or self._book_new(key, tools)
+        return booked or self._flights.launch(key, Lookup(route, vehicle_id, tools, self._clock.monotonic()), seat)
 
-    def _book_existing(self, key: tuple[Route[Any], str]) -> _Booking | None:
+    def _book_existing(self, key: tuple[Route[Any], str], seat: Seat) -> Flight | Outcome[Any] | None:
         outcome = self._flights.claim(key)
         if outcome is not None:
-            return _Booking.landed(self._flights, key, outcome)
+            return outcome
         flight = self._flights.get(key)
-        return None if flight is None else _Booking(self._flights, flight, flight.board())
+        if flight is not None:
+            flight.seats.append(seat)
+        return flight
 
-    def _book_new(self, key: tuple[Route[Any], str], tools: Tools) -> _Booking:
-        route, vehicle_id = key
-        lookup = Lookup(route, vehicle_id, tools, self._clock.monotonic())
-        flight = self._flights.launch(key, lookup)
-        return _Booking(self._flights, flight, flight.board())
+    def _keep_untaken(self, outcomes: Iterable[Outcome[Any]], route: Route[Any]) -> None:
+        for outcome in outcomes:
+            self._flights.keep_unclaimed((route, outcome.evdb_vehicle_id), attrs.evolve(outcome, index=None))
 
     def _require_open(self) -> Tools:
         if self._tools is None:
@@ -393,45 +399,20 @@ class OneAutoClient:
 
 
 @attrs.frozen(eq=False)
-class _Booking:
-    """One seat in a flight."""
-
-    flights: Flights
-    flight: Flight
-    seat: Seat
-
-    @classmethod
-    def landed(cls, flights: Flights, key: tuple[Route[Any], str], outcome: Outcome[Any]) -> _Booking:
-        """Return the seat of a flight that landed before anyone took its outcome."""
-        seat: Seat = asyncio.get_running_loop().create_future()
-        seat.set_result(outcome)
-        return cls(flights, Flight(key), seat)
-
-    @property
-    def in_attempt(self) -> bool:
-        return self.flight.in_attempt
-
-    @property
-    def attempts(self) -> int:
-        return self.flight.attempts
-
-    def leave(self) -> None:
-        self.flights.leave(self.flight, self.seat)
-
-
-@attrs.frozen(eq=False)
 class _Desk:
     """Where a batch gets its lookups, all of one endpoint."""
 
     client: OneAutoClient
     route: Route[Any]
 
-    async def book(self, vehicle_id: str) -> _Booking:
-        return await self.client._book(vehicle_id, self.route)  # a part of the client
+    async def book(self, vehicle_id: str, seat: Seat) -> Flight | Outcome[Any]:
+        return await self.client._book(vehicle_id, self.route, seat)
 
-    def return_untaken(self, outcome: Outcome[Any]) -> None:
-        key = (self.route, outcome.evdb_vehicle_id)
-        self.client._flights.keep_unclaimed(key, attrs.evolve(outcome, index=None))  # a part of the client
+    def leave(self, flight: Flight, seat: Seat) -> None:
+        self.client._flights.leave(flight, seat)
+
+    def keep_untaken(self, outcomes: Iterable[Outcome[Any]]) -> None:
+        self.client._keep_untaken(outcomes, self.route)
 
 
 def _require_compatible(
@@ -447,6 +428,8 @@ def _require_compatible(
         raise ConfigurationError(f"transport must be an httpx.AsyncBaseTransport, got {type(transport).__name__}")
     if http_client is not None and not isinstance(http_client, httpx.AsyncClient):
         raise ConfigurationError(f"http_client must be an httpx.AsyncClient, got {type(http_client).__name__}")
+    if http_client is not None and http_client.is_closed:
+        raise ConfigurationError("http_client is closed already: give one that is open for as long as this client")
 
 
 async def _see_through(closing: asyncio.Task[None], *, hurry: Callable[[], None]) -> None:

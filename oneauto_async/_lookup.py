@@ -14,11 +14,12 @@ from ._flow.governor import Governor, Grant, Patience
 from ._flow.retry import Ended, pursue
 from ._report import Facts
 from ._structure import SchemaMismatch, structure_function
-from ._wire.exchange import Attempted, Exchange, Lost, Progress, Reply, Unsent
+from ._wire.exchange import Attempted, Exchange, Lost, Reply, Unsent
+from ._wire.record import FlightRecord
 from .clock import Clock
 from .endpoints import Endpoint
-from .errors import Billing, OneAutoError
-from .outcomes import Found, Outcome, Receipt, Source
+from .errors import Billing, InDoubtError, OneAutoError
+from .outcomes import Found, NotSentReason, Outcome, Receipt, Source
 from .settings import RetryPolicy
 
 T = TypeVar("T")
@@ -62,7 +63,7 @@ class Lookup(Generic[T]):
     wasted: int = 0
     doubts: int = 0
     reply: Reply | None = None
-    step: Progress | None = None
+    record: FlightRecord | None = None
 
     async def run(self, flight: Flight) -> Outcome[T]:
         """Pursue the id to an outcome; every failure of the service or the way to it is a value."""
@@ -71,12 +72,27 @@ class Lookup(Generic[T]):
             ended = await pursue(self._attempt, self.tools.policy, self.tools.clock, self)
         except OneAutoError as refusal:
             return _report.turned_away(refusal, self._facts(Billing.NOT_BILLED))
+        finally:
+            del self.flight  # each refers to the other: left so, every lookup would wait for the garbage collector
         return self._outcome(ended)
 
     def interrupted(self) -> Outcome[T]:
         """Return the outcome after the task was cancelled: in doubt if a request was under way."""
-        sent = self.step is not None and self.step.sent_at is not None
+        sent = self._may_have_left()
         return _report.interrupted(self._facts(Billing.UNKNOWN if sent else Billing.NOT_BILLED), sent=sent)
+
+    def called_off(self, reason: NotSentReason, error: type[OneAutoError], text: str) -> Outcome[T]:
+        """Return the outcome for a waiter that leaves now: in doubt if a request is under way."""
+        sent = self._may_have_left()
+        facts = self._facts(Billing.UNKNOWN if sent else Billing.NOT_BILLED)
+        return _report.called_off(reason, InDoubtError if sent else error, text, facts)
+
+    def _may_have_left(self) -> bool:
+        """Tell whether a request is under way of which it is not sure that nothing has left."""
+        return self.record is not None and (self.record.sent_at is not None or not self.record.is_kept)
+
+    def __str__(self) -> str:
+        return f"evdb_vehicle_id {self.vehicle_id}"
 
     @property
     def abandoned(self) -> bool:
@@ -89,7 +105,8 @@ class Lookup(Generic[T]):
         return self.tools.governor.accepted
 
     async def _attempt(self) -> Ended:
-        grant = await self.tools.governor.acquire(self._patience(), retrying=self.attempts > 0)
+        governor = self.tools.governor
+        grant = governor.acquire_at_once() or await governor.acquire(self._patience(), retrying=self.attempts > 0)
         self.began = self.began if self.attempts else grant.at
         self.attempts += 1
         ended = self._judge(await self._ask(grant))
@@ -98,17 +115,19 @@ class Lookup(Generic[T]):
 
     def _patience(self) -> Patience:
         policy = self.tools.policy
+        if not self.attempts:  # waiting for one's turn costs no patience, only a shut gate does
+            return Patience(longest_closing=policy.max_retry_after, longest_wait=policy.total)
         return Patience(longest_closing=policy.max_retry_after, until=self.began + policy.total)
 
     async def _ask(self, grant: Grant) -> Attempted:
         """Make one request; while it is under way the flight is not ended for lack of waiters."""
-        self.step = Progress(partial(self.tools.governor.sent, grant))
+        self.record = FlightRecord(on_sent=partial(self.tools.governor.sent, grant))
         self.flight.in_attempt = True
         try:
-            attempted = await self.tools.exchange.ask(self.route.endpoint, self.vehicle_id, self.step)
+            attempted = await self.tools.exchange.ask(self.route.endpoint, self.vehicle_id, self.record)
         finally:
             self.flight.in_attempt = False
-        self.step = None
+        self.record = None
         return attempted
 
     def _judge(self, attempted: Attempted) -> Ended:
@@ -139,28 +158,34 @@ class Lookup(Generic[T]):
                 governor.accept(grant)
 
     def _outcome(self, ended: Ended) -> Outcome[T]:
-        facts = self._facts(ended.billing)
         if not isinstance(ended, Answer):
-            return _report.unsuccessful(ended, facts)
+            return _report.unsuccessful(ended, self._facts(ended.billing))
         try:
             value = self.route.structure(ended.result)
         except SchemaMismatch as mismatch:
-            return _report.mismatched(mismatch.problems, facts)
+            return _report.mismatched(mismatch.problems, self._facts(ended.billing))
         return Found(
             evdb_vehicle_id=self.vehicle_id,
-            raw=facts.raw,
-            receipt=facts.receipt,
+            raw=self._raw(),
+            receipt=self._receipt(ended.billing),
             value=value,
             partial=ended.partial,
             message=ended.message,
         )
 
     def _facts(self, billing: Billing) -> Facts:
-        """Gather what is known; an earlier attempt left in doubt stays in doubt unless a later one was billed."""
+        receipt, wall = self._receipt(billing), self.tools.clock.wall()
+        return Facts(vehicle_id=self.vehicle_id, receipt=receipt, raw=self._raw(), wall=wall)
+
+    def _raw(self) -> bytes | None:
+        return None if self.reply is None else self.reply.body
+
+    def _receipt(self, billing: Billing) -> Receipt:
+        """Sum up; an earlier attempt left in doubt stays in doubt unless a later one was billed."""
         if self.doubts and billing is Billing.NOT_BILLED:
             billing = Billing.UNKNOWN
         reply = self.reply
-        receipt = Receipt(
+        return Receipt(
             billing=billing,
             status=None if reply is None else reply.status,
             request_id=None if reply is None else request_id(reply.headers),
@@ -169,10 +194,8 @@ class Lookup(Generic[T]):
             elapsed=self.tools.clock.monotonic() - self.started,
             source=_source(reply),
         )
-        raw = None if reply is None else reply.body
-        return Facts(vehicle_id=self.vehicle_id, receipt=receipt, raw=raw, wall=self.tools.clock.wall())
 
 
 def _source(reply: Reply | None) -> Source:
-    simulated = reply is not None and any(name.lower() == SIMULATED_HEADER for name, _ in reply.headers)
+    simulated = reply is not None and SIMULATED_HEADER in [name.lower() for name, _ in reply.headers]
     return Source.SIMULATOR if simulated else Source.NETWORK

@@ -137,8 +137,14 @@ def interrupted(facts: Facts, *, sent: bool) -> Outcome[Any]:
             InDoubtError, "the client was closed before the answer came; it may be charged"
         )
         return failed(error, facts)
-    error = facts.error(ClientClosedError, "the client was closed before this lookup ended")
-    return failed(error, facts) if facts.receipt.attempts else not_sent(NotSentReason.CLOSED, error, facts)
+    text = "the client was closed before this lookup ended"
+    return called_off(NotSentReason.CLOSED, ClientClosedError, text, facts)
+
+
+def called_off(reason: NotSentReason, kind: type[OneAutoError], text: str, facts: Facts) -> Outcome[Any]:
+    """Return the outcome of a lookup that is not waited for any longer."""
+    error = facts.error(kind, text)
+    return failed(error, facts) if facts.receipt.attempts else not_sent(reason, error, facts)
 
 
 def stop_reason(outcome: Outcome[Any]) -> NotSentReason | None:

@@ -41,8 +41,11 @@ class SystemClock:
     """The real clock: the running event loop's own time, so that waits and the loop's timeouts agree."""
 
     def monotonic(self) -> float:
-        """Return the running loop's time."""
-        return asyncio.get_running_loop().time()
+        """Return the running loop's time; outside a loop that of the loops asyncio makes, which is the same."""
+        try:
+            return asyncio.get_running_loop().time()
+        except RuntimeError:
+            return time.monotonic()
 
     def wall(self) -> float:
         """Return the machine's time of day."""

@@ -52,7 +52,7 @@ class Endpoint(Generic[T]):
     path: str = attrs.field(validator=_is_path)
     parameter: str = attrs.field(validator=_is_name)
     result: type[T]
-    converter: Structurer | None = attrs.field(default=None, eq=False)
+    converter: Structurer | None = attrs.field(default=None, eq=id)
 
 
 VAN_BIDIRECTIONAL_CHARGING: Endpoint[BidirectionalCharging] = Endpoint(

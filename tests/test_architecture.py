@@ -43,7 +43,7 @@ LAYERS = [
     {"outcomes", "settings", "endpoints", "_ids", "_json", "_retry_after"},
     {"_classify", "_structure"},
     {"_wire"},
-    {"_flow"},
+    {"_flow", "transport"},
     {"_report"},
     {"_lookup", "_batch"},
     {"_client"},
@@ -58,6 +58,9 @@ TESTING_MAY_IMPORT = {room for rooms in LAYERS[:2] for room in rooms}
 
 DOORS = {
     "httpx": {"_wire", "_client", TESTING},
+    "httptools": {"_wire.reading"},
+    "httpcore": {"_wire.mocks"},
+    "certifi": {"_wire.http11"},
     "tenacity": {"_flow.retry"},
     "cattrs": {"_structure"},
     "click": {"_cli"},
@@ -287,7 +290,7 @@ def test_importing_loads_only_core_dependencies() -> None:
     """
     loaded = in_a_fresh_interpreter(
         "import json, sys\n"
-        "import attrs, cattrs, cattrs.gen, httpx, tenacity\n"
+        "import attrs, cattrs, cattrs.gen, certifi, httpcore, httptools, httpx, tenacity\n"
         "before = set(sys.modules)\n"
         "import oneauto_async\n"
         "print(json.dumps(sorted({name.partition('.')[0] for name in set(sys.modules) - before})))"

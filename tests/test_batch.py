@@ -22,6 +22,7 @@ from oneauto_async import (
     NotSentReason,
     OneAutoClient,
     RateLimit,
+    RetryPolicy,
     Source,
 )
 from oneauto_async.testing import Simulator, VirtualClock
@@ -94,7 +95,7 @@ async def test_a_concurrency_that_makes_no_sense_is_refused(concurrency: Any) ->
             client.batch([1], concurrency=concurrency)
 
 
-@pytest.mark.parametrize("ids", ["12345", b"12345", 12345])
+@pytest.mark.parametrize("ids", ["12345", b"12345", 12345, None, 3.5])
 @asynchronous
 async def test_one_id_is_not_taken_for_many(ids: Any) -> None:
     """A text would be five ids of one character each, all paid for."""
@@ -286,6 +287,114 @@ async def test_leaving_early_loses_no_paid_answer(server: RawServer, way: str) -
     assert len(server.asked) <= len(taken) + 2 * 10
     assert len(taken) + len(client.unclaimed) == server.bills.total()
     assert {outcome.receipt.billing for outcome in client.unclaimed} == {Billing.BILLED}
+
+
+@pytest.mark.parametrize("stop", ["SIM-403", "SIM-404", "SIM-QUOTA", "deadline"])
+def test_a_stop_reports_no_paid_answer_as_unpaid(clock: VirtualClock, stop: str) -> None:
+    """Answers that arrive in the very moment of the stop are found, or at worst in doubt: never unsent."""
+    simulator = Simulator(latency=0.1)
+    ids = [stop if stop != "deadline" else "99", *map(str, range(20))]
+
+    async def main() -> list[Any]:
+        async with OneAutoClient.simulated(simulator, clock=clock, max_concurrency=10) as client:
+            return await client.lookup_many(ids, deadline=0.1 if stop == "deadline" else None)
+
+    outcomes = clock.run(main())
+
+    paid = [outcome for outcome in outcomes if simulator.bills[outcome.evdb_vehicle_id]]
+    assert len(paid) >= 9
+    assert all(outcome.receipt.billing is not Billing.NOT_BILLED for outcome in paid)
+
+
+def test_a_cancelled_lookup_many_keeps_what_it_had_collected(clock: VirtualClock) -> None:
+    """Every answer that was billed is unclaimed."""
+    simulator = Simulator(latency=0.1)
+
+    async def main() -> tuple[int, int]:
+        async with OneAutoClient.simulated(simulator, clock=clock, max_concurrency=10) as client:
+            many = asyncio.create_task(client.lookup_many(range(200)))
+            await asyncio.sleep(1.05)
+            many.cancel()
+            await asyncio.gather(many, return_exceptions=True)
+            await asyncio.sleep(1)
+            return len(client.unclaimed), simulator.total_billed
+
+    unclaimed, billed = clock.run(main())
+
+    assert unclaimed == billed >= 100
+
+
+def test_batches_left_together_lose_nothing(clock: VirtualClock) -> None:
+    """Five slow consumers of one client, all cancelled at once."""
+    simulator = Simulator(latency=0.1)
+    taken = []
+
+    async def consume(client: OneAutoClient, start: int) -> None:
+        async with client.batch(range(start, start + 100)) as batch:
+            async for outcome in batch:
+                taken.append(outcome)
+                await asyncio.sleep(1000)
+
+    async def main() -> int:
+        async with OneAutoClient.simulated(simulator, clock=clock, max_concurrency=10) as client:
+            consumers = [asyncio.create_task(consume(client, 1000 * number)) for number in range(5)]
+            await asyncio.sleep(30)
+            for task in consumers:
+                task.cancel()
+            await asyncio.gather(*consumers, return_exceptions=True)
+            await asyncio.sleep(1)
+            return len(client.unclaimed)
+
+    unclaimed = clock.run(main())
+
+    assert len(taken) + unclaimed == simulator.total_billed > 50
+
+
+def test_an_answer_that_came_is_not_replaced_by_a_doubt(clock: VirtualClock) -> None:
+    """The deadline reported five in doubt; the answers came; leaving the batch does not undo that."""
+    simulator = Simulator(latency=1)
+
+    async def main() -> tuple[Any, ...]:
+        async with OneAutoClient.simulated(simulator, clock=clock) as client:
+            async with client.batch(range(5), deadline=0.5) as batch:
+                await anext(batch)
+                await asyncio.sleep(2)
+            return client.unclaimed
+
+    assert [type(outcome) for outcome in clock.run(main())] == [Found] * 5
+
+
+def test_a_deadline_ends_a_batch_whose_input_never_does(clock: VirtualClock) -> None:
+    """An async iterable that has gone silent is not waited for."""
+
+    async def ids() -> AsyncIterator[int]:
+        for number in range(5):
+            yield number
+        await asyncio.sleep(10_000)
+
+    async def main() -> tuple[int, float]:
+        async with OneAutoClient.simulated(clock=clock) as client:
+            return len(await client.lookup_many(ids(), deadline=2)), clock.monotonic()
+
+    count, now = clock.run(main())
+
+    assert count == 5
+    assert now == pytest.approx(2.0)
+
+
+def test_a_stop_during_a_back_off_keeps_an_earlier_doubt(clock: VirtualClock) -> None:
+    """With resends allowed, a lookup given up between two attempts may have been charged by the first."""
+    simulator = Simulator()
+
+    async def main() -> list[Any]:
+        policy = RetryPolicy(resend_in_doubt=50)
+        async with OneAutoClient.simulated(simulator, clock=clock, retry=policy) as client:
+            return await client.lookup_many(["SIM-504"], deadline=1)
+
+    (outcome,) = clock.run(main())
+
+    assert isinstance(outcome, InDoubt)
+    assert outcome.receipt.attempts == simulator.requests["SIM-504"]
 
 
 @asynchronous

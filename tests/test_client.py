@@ -12,6 +12,7 @@ from typing import Any
 import attrs
 import httpx
 import pytest
+from cattrs import Converter
 from support.raw import ANSWER, CANARY_KEY, RawServer, answers, never_answers
 
 from oneauto_async import (
@@ -96,6 +97,24 @@ async def test_a_users_own_endpoint_gives_their_own_class(server: RawServer) -> 
         outcome: Outcome[_Port] = await client.lookup(1, endpoint=ports)
 
     assert outcome.unwrap() == _Port("1 x Type 2 (Adapter)")
+
+
+@asynchronous
+async def test_endpoints_that_differ_in_their_converter_do_not_share_it(server: RawServer) -> None:
+    """Each answer is made by the converter of its own endpoint."""
+
+    class Shouting(Converter):
+        def get_structure_hook(self, type: Any, cache_result: bool = True) -> Any:  # noqa: A002  # cattrs's name
+            return lambda value, _: _Port(value["vehicle_to_load_exterior_port_details"].upper())
+
+    def ports(converter: Converter) -> Endpoint[_Port]:
+        return Endpoint("/evdatabase/uk/van/ports/", "evdb_vehicle_id", _Port, converter)
+
+    async with client_of(server) as client:
+        quiet = await client.lookup(1, endpoint=ports(Converter()))
+        loud = await client.lookup(1, endpoint=ports(Shouting()))
+
+    assert (quiet.unwrap(), loud.unwrap()) == (_Port("1 x Type 2 (Adapter)"), _Port("1 X TYPE 2 (ADAPTER)"))
 
 
 @asynchronous
@@ -271,6 +290,26 @@ def test_closing_ends_lookups_that_only_wait(clock: VirtualClock) -> None:
     assert now == pytest.approx(1.0)
 
 
+def test_closing_wakes_lookups_that_wait_for_a_slot(clock: VirtualClock) -> None:
+    """They are told at once, not when the slot is free."""
+
+    async def main() -> tuple[list[Any], list[float]]:
+        client = OneAutoClient.simulated(Simulator(latency=20), clock=clock, max_concurrency=1)
+        await client.__aenter__()
+        lookups = [asyncio.create_task(client.lookup(number)) for number in range(3)]
+        ends: list[float] = []
+        for lookup in lookups:
+            lookup.add_done_callback(lambda _: ends.append(clock.monotonic()))
+        await asyncio.sleep(1)
+        await client.aclose()
+        return await asyncio.gather(*lookups, return_exceptions=True), ends
+
+    outcomes, ends = clock.run(main())
+
+    assert [type(outcome) for outcome in outcomes] == [Found, ClientClosedError, ClientClosedError]
+    assert ends == pytest.approx([1.0, 1.0, 20.0])
+
+
 @asynchronous
 async def test_what_was_given_stays_open_and_what_was_made_is_closed(server: RawServer) -> None:
     """A user's own httpx client outlives ours; a transport given to us is ours to close."""
@@ -416,7 +455,7 @@ async def test_closing_counts_the_answers_nobody_took(server: RawServer, caplog:
         await _until(lambda: server.in_flight == 1)
         lookup.cancel()
 
-    assert "1 paid answer" in caplog.text
+    assert "1 answers that nobody took" in caplog.text
     assert len(client.unclaimed) == 1
 
 
@@ -445,6 +484,23 @@ async def test_a_fault_in_the_transport_is_heard() -> None:
     async with OneAutoClient(CANARY_KEY, transport=httpx.MockTransport(broken)) as client:
         with pytest.raises(ZeroDivisionError):
             await client.lookup(1)
+
+
+@asynchronous
+async def test_a_fault_nobody_waits_for_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    """The lookup was left by everyone; its id and the fault are not lost."""
+
+    async def broken(request: httpx.Request) -> httpx.Response:
+        await asyncio.sleep(0.02)
+        raise ZeroDivisionError
+
+    async with OneAutoClient(CANARY_KEY, transport=httpx.MockTransport(broken)) as client:
+        lookup = asyncio.create_task(client.lookup("4711"))
+        await asyncio.sleep(0.01)
+        lookup.cancel()
+
+    assert "4711" in caplog.text
+    assert "ZeroDivisionError" in caplog.text
 
 
 # Secrets.

@@ -19,6 +19,7 @@ from oneauto_async import (
     QuotaExceededError,
     RateLimit,
     RateLimitedError,
+    RetryPolicy,
     ServiceUnavailableError,
 )
 from oneauto_async._flow.governor import Patience
@@ -294,3 +295,26 @@ def test_grants_are_given_in_the_order_they_were_asked_for(clock: VirtualClock) 
     numbers = clock.run(main())
 
     assert all(earlier < later for earlier, later in pairwise(numbers))
+
+
+def test_standing_in_line_for_a_slow_key_costs_no_patience(clock: VirtualClock) -> None:
+    """At one call in five seconds the last of a hundred waits longer than ``total``; one harmless 429 drops nobody."""
+    simulator = Simulator()
+
+    async def main() -> set[type]:
+        async with OneAutoClient.simulated(simulator, clock=clock, rate_limit=RateLimit(0.2)) as client:
+            many = asyncio.create_task(client.lookup_many([*range(120), "SIM-429-RETRY-AFTER"]))
+            return {type(outcome) for outcome in await many}
+
+    assert clock.run(main()) == {Found}
+
+
+def test_a_pause_of_our_own_is_not_measured_as_a_retry_after(clock: VirtualClock) -> None:
+    """``max_retry_after`` is about what the service asks for."""
+
+    async def main() -> set[type]:
+        policy = RetryPolicy(max_retry_after=0)
+        async with OneAutoClient.simulated(Simulator(), clock=clock, retry=policy) as client:
+            return {type(outcome) for outcome in await client.lookup_many([*range(50), "SIM-429-ONCE"])}
+
+    assert clock.run(main()) == {Found}

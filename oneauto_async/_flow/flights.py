@@ -3,22 +3,68 @@
 Whoever stops waiting leaves; the flight does not notice while others wait. When the last one has left, a flight between
 two attempts ends at once, and one with a request under way sees that request through, because it may already be paid
 for: what it brings goes to ``unclaimed``.
+
+A flight lands, and its outcome reaches every seat, in the very step in which its last attempt ends: there is no moment
+in which a paid answer is neither under way nor delivered.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Hashable
 from typing import Any, Protocol, TypeAlias
 
 import attrs
 
-from ..errors import Billing
-from ..outcomes import Outcome, Receipt, Source
+from ..errors import Billing, OneAutoError
+from ..outcomes import Found, NotSentReason, Outcome, Receipt, Source
 
 AnyOutcome: TypeAlias = Outcome[Any]
-Seat: TypeAlias = asyncio.Future[AnyOutcome]
-"""One waiter's place in a flight; the outcome, or a fault of ours, arrives in it."""
+
+_log = logging.getLogger("oneauto_async")
+
+
+class Seat(Protocol):
+    """One waiter's place in a flight."""
+
+    @property
+    def gone(self) -> bool:
+        """Whether its waiter has given up, though it may not have left yet."""
+        ...
+
+    def deliver(self, outcome: AnyOutcome) -> None:
+        """Take the outcome, at once and without raising."""
+        ...
+
+    def fail(self, fault: BaseException) -> None:
+        """Take a fault of ours instead."""
+        ...
+
+
+class FutureSeat:
+    """The seat of someone who awaits the outcome."""
+
+    def __init__(self) -> None:
+        self.future: asyncio.Future[AnyOutcome] = asyncio.get_running_loop().create_future()
+
+    @property
+    def gone(self) -> bool:
+        """Cancelling a task cancels at once what it awaits."""
+        return self.future.cancelled()
+
+    def deliver(self, outcome: AnyOutcome) -> None:
+        """Wake the waiter."""
+        self.future.set_result(outcome)
+
+    def fail(self, fault: BaseException) -> None:
+        """Raise in the waiter."""
+        self.future.set_exception(fault)
+
+    def untaken(self) -> AnyOutcome | None:
+        """Return the outcome of a waiter that was cancelled in the moment it arrived."""
+        arrived = self.future.done() and not self.future.cancelled() and self.future.exception() is None
+        return self.future.result() if arrived else None
 
 
 class Pursuit(Protocol):
@@ -32,9 +78,8 @@ class Pursuit(Protocol):
         """Return the outcome after ``run`` was cancelled, wherever it was."""
         ...
 
-    @property
-    def attempts(self) -> int:
-        """Requests made so far."""
+    def called_off(self, reason: NotSentReason, error: type[OneAutoError], text: str) -> AnyOutcome:
+        """Return the outcome for a waiter that leaves now for this reason."""
         ...
 
 
@@ -44,39 +89,25 @@ class Flight:
 
     Attributes:
         key: what it asks for; lookups with an equal key share it.
-        pursuit: its work; ``None`` when its outcome was there before anyone asked.
+        pursuit: its work.
         seats: everyone who waits for it, in the order they came.
         in_attempt: a request is under way; it is not interrupted for lack of waiters.
         grounded: the client closes; no further attempt may start.
+        landed: its outcome was delivered.
     """
 
     key: Hashable
-    pursuit: Pursuit | None = None
+    pursuit: Pursuit
     seats: list[Seat] = attrs.field(factory=list)
     in_attempt: bool = False
     grounded: bool = False
-    task: asyncio.Task[AnyOutcome] | None = attrs.field(default=None, init=False)
+    landed: bool = False
+    task: asyncio.Task[None] | None = attrs.field(default=None, init=False)
 
     @property
     def abandoned(self) -> bool:
         """No further attempt may start."""
-        return self.grounded or not self.seats
-
-    @property
-    def attempts(self) -> int:
-        """Requests made so far."""
-        return 0 if self.pursuit is None else self.pursuit.attempts
-
-    def board(self) -> Seat:
-        """Take a seat."""
-        seat: Seat = asyncio.get_running_loop().create_future()
-        self.seats.append(seat)
-        return seat
-
-    def end_unless_in_attempt(self) -> None:
-        """Cancel the task while it only waits; a request under way may already be paid for."""
-        if not self.in_attempt and self.task is not None:
-            self.task.cancel()
+        return self.grounded or all(seat.gone for seat in self.seats)
 
 
 class Flights:
@@ -87,7 +118,7 @@ class Flights:
         self._keep = keep
         self._on_landing = on_landing
         self._flying: dict[Hashable, Flight] = {}
-        self._landing: set[Flight] = set()  # left by everyone: still in the air, but not to be joined
+        self._leaving: set[Flight] = set()  # left by everyone and ending: still in the air, but not to be joined
         self._unclaimed: dict[Hashable, AnyOutcome] = {}
 
     def __repr__(self) -> str:
@@ -103,71 +134,87 @@ class Flights:
         return self._unclaimed.pop(key, None)
 
     def keep_unclaimed(self, key: Hashable, outcome: AnyOutcome) -> None:
-        """Hold an outcome that cost money for a later lookup; beyond ``keep`` the oldest is dropped."""
+        """Hold an outcome that cost money for a later lookup, unless a better one of the same id is held already."""
         if outcome.receipt.billing is Billing.NOT_BILLED:
             return
-        self._unclaimed[key] = outcome
+        if key not in self._unclaimed or _worth(outcome) >= _worth(self._unclaimed[key]):
+            self._unclaimed[key] = outcome
         if len(self._unclaimed) > self._keep:
-            del self._unclaimed[next(iter(self._unclaimed))]
+            oldest = next(iter(self._unclaimed))
+            _log.error("dropped an answer that may have been paid for and that nobody took: %r", self.claim(oldest))
 
     def get(self, key: Hashable) -> Flight | None:
         """Return the flight of this key that may be joined, if there is one."""
         return self._flying.get(key)
 
-    def launch(self, key: Hashable, pursuit: Pursuit) -> Flight:
-        """Start a flight; board it before control goes back to the event loop."""
-        flight = self._flying[key] = Flight(key, pursuit)
-        flight.task = asyncio.get_running_loop().create_task(pursuit.run(flight), name="oneauto flight")
-        flight.task.add_done_callback(lambda task: self._land(flight, pursuit, task))
+    def launch(self, key: Hashable, pursuit: Pursuit, seat: Seat) -> Flight:
+        """Start a flight; nothing of it runs before control goes back to the event loop."""
+        flight = self._flying[key] = Flight(key, pursuit, [seat])
+        flight.task = asyncio.get_running_loop().create_task(self._fly(flight), name="oneauto flight")
         return flight
 
     def leave(self, flight: Flight, seat: Seat) -> None:
-        """Stop waiting. Nothing that others wait for is disturbed, and nothing paid is lost."""
+        """Stop waiting. Nothing that others wait for is disturbed, and a request under way is seen through."""
         if seat in flight.seats:
             flight.seats.remove(seat)
-            if not flight.seats:
-                self._abandon(flight)
-        elif seat.done() and not seat.cancelled() and seat.exception() is None:
-            self.keep_unclaimed(flight.key, seat.result())  # it landed in the moment of leaving
+        if flight.seats or flight.in_attempt or flight.landed:
+            return  # a request under way may be joined again; else its answer goes to unclaimed
+        self._leaving.add(self._flying.pop(flight.key))
+        self._end(flight)
 
-    def _abandon(self, flight: Flight) -> None:
-        if flight.in_attempt:
-            return  # may be joined again; else its answer goes to unclaimed
-        if self._flying.get(flight.key) is flight:
-            del self._flying[flight.key]
-            self._landing.add(flight)
-        flight.end_unless_in_attempt()
-
-    def _land(self, flight: Flight, pursuit: Pursuit, task: asyncio.Task[AnyOutcome]) -> None:
-        if self._flying.get(flight.key) is flight:
-            del self._flying[flight.key]
-        self._landing.discard(flight)
-        self._on_landing()
-        seats = [seat for seat in flight.seats if not seat.done()]
-        flight.seats.clear()
-        flight.pursuit = flight.task = None  # they refer back to it: without this, each lookup waits for the collector
-        fault = None if task.cancelled() else task.exception()
-        if fault is not None:
-            _raise_in(seats, fault)
+    async def _fly(self, flight: Flight) -> None:
+        try:
+            outcome = await flight.pursuit.run(flight)
+        except asyncio.CancelledError:
+            self._land(flight, flight.pursuit.interrupted())
+            raise
+        except Exception as fault:  # noqa: BLE001  # whoever waits must hear of it, and the flight must land
+            self._crash(flight, fault)
         else:
-            self._deliver(flight.key, pursuit.interrupted() if task.cancelled() else task.result(), seats)
+            self._land(flight, outcome)
 
-    def _deliver(self, key: Hashable, outcome: AnyOutcome, seats: list[Seat]) -> None:
+    def _land(self, flight: Flight, outcome: AnyOutcome) -> None:
+        seats = self._clear(flight)
         if not seats:
-            self.keep_unclaimed(key, outcome)
+            self.keep_unclaimed(flight.key, outcome)
             return
-        seats[0].set_result(outcome)
+        seats[0].deliver(outcome)
         for seat in seats[1:]:
-            seat.set_result(joined(outcome))
+            seat.deliver(joined(outcome))
+
+    def _crash(self, flight: Flight, fault: Exception) -> None:
+        _log.error("a fault ended the lookup of %s, which may have been charged: %r", flight.pursuit, fault)
+        for seat in self._clear(flight):
+            seat.fail(fault)
+
+    def _clear(self, flight: Flight) -> list[Seat]:
+        """Take a flight out of the sky and return who still waits for it."""
+        if self._flying.get(flight.key) is flight:
+            del self._flying[flight.key]
+        self._leaving.discard(flight)
+        flight.landed, flight.in_attempt, flight.task = True, False, None
+        self._on_landing()
+        seats, flight.seats = flight.seats, []
+        return [seat for seat in seats if not seat.gone]
 
     def _all(self) -> list[Flight]:
-        return [*self._flying.values(), *self._landing]
+        return [*self._flying.values(), *self._leaving]
+
+    def _end(self, flight: Flight) -> None:
+        """Cancel the task of a flight; one that has not begun to run lands here, because it never will."""
+        task = flight.task
+        if task is not None:
+            task.cancel()
+            task.add_done_callback(
+                lambda _: None if flight.landed else self._land(flight, flight.pursuit.interrupted())
+            )
 
     async def ground(self, seconds: float) -> None:
         """Let no further attempt start, wait at most ``seconds`` for those under way, then cut them short."""
         for flight in self._all():
             flight.grounded = True
-            flight.end_unless_in_attempt()
+            if not flight.in_attempt:
+                self._end(flight)
         await self._landed(seconds)
         self.cut_short()
         await self._landed(None)
@@ -175,8 +222,7 @@ class Flights:
     def cut_short(self) -> None:
         """Cancel everything; requests under way are then in doubt."""
         for flight in self._all():
-            if flight.task is not None:
-                flight.task.cancel()
+            self._end(flight)
 
     async def _landed(self, seconds: float | None) -> None:
         tasks = [flight.task for flight in self._all() if flight.task is not None]
@@ -195,6 +241,6 @@ def joined(outcome: AnyOutcome) -> AnyOutcome:
     return attrs.evolve(outcome, receipt=receipt)
 
 
-def _raise_in(seats: list[Seat], fault: BaseException) -> None:
-    for seat in seats:
-        seat.set_exception(fault)
+def _worth(outcome: AnyOutcome) -> int:
+    """Rank what is kept: a record before a billed failure before a doubt."""
+    return 2 if isinstance(outcome, Found) else int(outcome.receipt.billing is Billing.BILLED)

@@ -47,11 +47,13 @@ class Patience:
     """How long one lookup is ready to stand before a shut gate.
 
     Attributes:
-        longest_closing: seconds; a gate shut for longer than this is not waited for at all.
-        until: the moment on the clock by which the gate must be open.
+        longest_closing: seconds; a gate the service asked to be shut for longer than this is not waited for at all.
+        longest_wait: seconds; the most that may be left until a shut gate opens.
+        until: the moment on the clock by which a shut gate must be open.
     """
 
     longest_closing: float = math.inf
+    longest_wait: float = math.inf
     until: float = math.inf
 
 
@@ -115,6 +117,13 @@ class Governor:
         """How many replies refused nothing: whether the queue moves."""
         return self._accepted
 
+    def acquire_at_once(self) -> Grant | None:
+        """Return a grant if there is nothing to wait for."""
+        now = self._clock.monotonic()
+        if self._waiting() or now < self._quota_until or self._delay(now) > 0:
+            return None
+        return self._grant(now)
+
     async def acquire(self, patience: Patience = Patience(), *, retrying: bool = False) -> Grant:  # frozen
         """Wait for a grant. Retries go ahead of new ids; among equals the first to come is the first to go.
 
@@ -128,9 +137,7 @@ class Governor:
         now = self._clock.monotonic()
         if refusal := self._refusal(patience, now):
             raise refusal
-        if not self._waiting() and self._delay(now) <= 0:
-            return self._grant(now)
-        return await self._queue(patience, retrying=retrying)
+        return self.acquire_at_once() or await self._queue(patience, retrying=retrying)
 
     def sent(self, grant: Grant, moment: float) -> None:
         """Learn when the request of a grant began to leave: a connection may have had to be opened first."""
@@ -154,7 +161,7 @@ class Governor:
             self._bucket.drain(now)
         # Calls already under way when the gate shut say nothing new; counting each would double the pause many times.
         if retry_after is not None or grant.number > self._shut_at_grant:
-            self._shut(now, self._pause() if retry_after is None else retry_after, Cause.THROTTLE)
+            self._shut(now, retry_after, Cause.THROTTLE)
 
     def unavailable(self, grant: Grant, retry_after: float | None) -> None:
         """Learn of a 500 or 503; a ``Retry-After`` in seconds holds everyone."""
@@ -206,8 +213,10 @@ class Governor:
         pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(doublings, 10))
         return pause * (0.5 + 0.5 * self._clock.random())
 
-    def _shut(self, now: float, seconds: float, cause: Cause) -> None:
-        self._gate.shut(now, seconds, cause)
+    def _shut(self, now: float, retry_after: float | None, cause: Cause) -> None:
+        """Shut the gate for as long as the service asked, or for a pause of our own."""
+        asked = retry_after is not None
+        self._gate.shut(now, self._pause() if retry_after is None else retry_after, cause, asked=asked)
         self._shut_at_grant = self._granted
         self._turn_away(now)
 
@@ -218,13 +227,11 @@ class Governor:
         closing = self._gate.closing(now)
         if closing is None:
             return None
-        if closing.length > patience.longest_closing:
-            return _gate_error(closing, now)
-        if closing.until > patience.until:
-            wait = closing.until - now
-            return DeadlineExceededError(
-                f"not sent: the service asked for {wait:.3g} s of rest, beyond the time allowed"
-            )
+        wait = closing.until - now
+        if closing.asked and closing.length > patience.longest_closing:
+            return _gate_error(closing, wait)
+        if wait > patience.longest_wait or closing.until > patience.until:
+            return DeadlineExceededError(f"not sent: calls are held back for {wait:.3g} s, beyond the time allowed")
         return None
 
     def _turn_away(self, now: float) -> None:
@@ -291,8 +298,7 @@ class Governor:
             waiter.granted.set_result(self._grant(now))
 
 
-def _gate_error(closing: Closing, now: float) -> OneAutoError:
-    wait = closing.until - now
+def _gate_error(closing: Closing, wait: float) -> OneAutoError:
     if closing.cause is Cause.UNAVAILABLE:
         text = f"not sent: the service is unavailable and asks to wait {wait:.3g} s; its contact is help@oneautoapi.com"
         return ServiceUnavailableError(text, retry_after=wait)

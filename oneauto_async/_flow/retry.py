@@ -7,15 +7,17 @@ attempt is made bare: tenacity costs a lookup that succeeds at once nothing.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Protocol, TypeAlias
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 import attrs
-from tenacity import AsyncRetrying, RetryCallState
 
 from .._classify import Doubtful, Pending, Throttled, Unavailable, Verdict
 from .._wire.exchange import Lost, Unsent
 from ..clock import Clock
 from ..settings import RetryPolicy
+
+if TYPE_CHECKING:
+    from tenacity import AsyncRetrying, RetryCallState
 
 FIRST_BACKOFF = 0.25
 LONGEST_BACKOFF = 8.0
@@ -147,6 +149,8 @@ class _Replayed:
 
 def _retrying(rules: _Rules, clock: Clock) -> AsyncRetrying:
     """Return a fresh AsyncRetrying: shared by several tasks, one would mix their attempts and errors."""
+    from tenacity import AsyncRetrying  # a sixth of this package's import time, and needed only after a failure
+
     return AsyncRetrying(
         sleep=clock.sleep,
         retry=lambda state: not _failed(state) and rules.again(_ended(state)),

@@ -11,6 +11,9 @@ _GZIP, _ZLIB, _RAW = 16 + zlib.MAX_WBITS, zlib.MAX_WBITS, -zlib.MAX_WBITS
 
 _GZIP_MAGIC = b"\x1f\x8b"
 
+MOST_MEMBERS = 16
+"""Members of one gzip that are read; each costs a copy of what follows it, so that thousands would block the loop."""
+
 
 def decode(coding: str, body: bytes, limit: int) -> tuple[bytes, Flaw | None]:
     """Return the body without its content coding, at most ``limit`` bytes of it, and what is wrong with it if anything.
@@ -33,12 +36,12 @@ def _has_zlib_header(body: bytes) -> bool:
 
 def _inflate(body: bytes, window: int, limit: int) -> tuple[bytes, Flaw | None]:
     inflated, rest = b"", body
-    while True:
+    for _ in range(MOST_MEMBERS):
         inflater = zlib.decompressobj(window)
         try:
             inflated += inflater.decompress(rest, limit + 1 - len(inflated))
         except zlib.error:
-            return body, Flaw.UNDECODABLE
+            break
         if len(inflated) > limit:
             return inflated[:limit], Flaw.TOO_LARGE
         if not inflater.eof:
@@ -47,4 +50,5 @@ def _inflate(body: bytes, window: int, limit: int) -> tuple[bytes, Flaw | None]:
         if not rest:
             return inflated, None
         if window != _GZIP or not rest.startswith(_GZIP_MAGIC):  # a gzip may have several members, RFC 1952, 2.2
-            return body, Flaw.UNDECODABLE
+            break
+    return body, Flaw.UNDECODABLE

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, ClassVar, TypeAlias
-from urllib.parse import quote
 
 import attrs
 import httpx
@@ -21,10 +20,13 @@ from ..endpoints import Endpoint
 from ..errors import Billing
 from ..settings import Secret, Timeouts
 from .decoding import decode
+from .http11 import HTTP11Transport
+from .record import FlightRecord, Stage
+from .requests import RequestMaker
+from .sending import send
 
-USER_AGENT = "oneauto-async"
 MAX_BODY = 8 * 1024 * 1024
-"""Largest body accepted, in bytes, before and after decompression; an answer of this service is below a thousand."""
+"""Largest body accepted from a foreign transport, in bytes, before and after decompression."""
 
 SHORTEST_MASKED_KEY = 12
 """A shorter key may occur in an answer by chance, and an answer must not be changed; real keys have 20 and more."""
@@ -61,27 +63,6 @@ class Lost:
 Attempted: TypeAlias = Reply | Unsent | Lost
 
 
-@attrs.define(eq=False)
-class Progress:
-    """How far one attempt has got; written here, read by whoever must know after a cancellation.
-
-    Attributes:
-        on_sent: called with the moment on the clock when the request begins to leave.
-        connecting: the transport said that it is opening a connection.
-        sent_at: that moment, or ``None`` before it.
-    """
-
-    on_sent: Callable[[float], None]
-    connecting: bool = False
-    sent_at: float | None = None
-
-    def sent(self, moment: float) -> None:
-        """Note, once, that the request begins to leave."""
-        if self.sent_at is None:
-            self.sent_at = moment
-            self.on_sent(moment)
-
-
 class Exchange:
     """Asks one question over an `httpx.AsyncClient`, once: no redirect, no cookie, no auth, no resend."""
 
@@ -89,70 +70,79 @@ class Exchange:
         self, client: httpx.AsyncClient, *, base_url: str, key: Secret, timeouts: Timeouts, clock: Clock
     ) -> None:
         self._client = client
-        self._base_url = base_url
         self._key = key
         self._timeouts = timeouts
         self._clock = clock
+        self._requests = RequestMaker(base_url, key, timeouts)
 
     def __repr__(self) -> str:
-        return f"<Exchange with {self._base_url}>"
+        return f"<Exchange by {self._requests}>"
 
-    async def ask(self, endpoint: Endpoint[Any], vehicle_id: str, progress: Progress) -> Attempted:
+    async def ask(self, endpoint: Endpoint[Any], vehicle_id: str, record: FlightRecord) -> Attempted:
         """Send one request and return what came of it.
 
-        Cancellation passes through; ``progress`` then tells whether the request had left.
+        Cancellation passes through; the record then tells whether the request had left.
         """
-        request = self._request(endpoint, vehicle_id, progress)
-        incoming = _Incoming()
+        failure = await self._try(self._requests.make(endpoint, vehicle_id, record), record)
+        if record.status is None:
+            assert failure is not None
+            return failure
+        return self._mask(Reply(status=record.status, headers=record.headers, body=record.body, flaw=record.flaw))
+
+    async def _try(self, request: httpx.Request, record: FlightRecord) -> Unsent | Lost | None:
+        """Make the exchange; what came is in the record, and if nothing did, the failure says what that means."""
+        transport = self._client._transport_for_url(request.url)  # mounts are private
         try:
-            async with asyncio.timeout(self._timeouts.attempt):
-                await self._collect(request, incoming, progress)
-        except TimeoutError:
-            incoming.flaw, failure = Flaw.TIMED_OUT, self._overdue(progress)
+            if isinstance(transport, HTTP11Transport):
+                await self._exchange(request, record)
+            else:
+                await self._exchange_by_foreign(transport, request, record)
+        except (TimeoutError, httpx.TimeoutException) as error:
+            record.flaw = record.flaw or Flaw.TIMED_OUT
+            return self._translate(error, record)
+        except httpx.HTTPStatusError as error:  # raised by a hook of the user's, which has seen the status
+            record.status = error.response.status_code
+            record.headers = tuple(error.response.headers.multi_items())
+            record.flaw = Flaw.TRUNCATED
+            return self._translate(error, record)
         except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, OSError) as error:
-            incoming.flaw, failure = Flaw.TRUNCATED, self._translate(error, progress)
-        reply = incoming.reply()
-        return failure if reply is None else self._mask(reply)
+            record.flaw = record.flaw or Flaw.TRUNCATED
+            return self._translate(error, record)
+        return None
 
-    async def _collect(self, request: httpx.Request, incoming: _Incoming, progress: Progress) -> None:
-        if not _reports_progress(self._client, request):
-            progress.sent(self._clock.monotonic())
-        response = await self._client.send(request, stream=True, auth=None, follow_redirects=False)
-        try:
-            await incoming.receive(response)
-        finally:
-            await response.aclose()
+    async def _exchange(self, request: httpx.Request, record: FlightRecord) -> None:
+        """Send through our transport, which keeps the record, and its own time."""
+        record.deadline = self._timeouts.attempt
+        response = await send(self._client, request)
+        if record.stage is not Stage.COMPLETE:  # a mock has answered in its place
+            await receive(response, record)
 
-    def _request(self, endpoint: Endpoint[Any], vehicle_id: str, progress: Progress) -> httpx.Request:
-        url = f"{self._base_url}{endpoint.path}?{endpoint.parameter}={quote(vehicle_id, safe='')}"
-        headers = {
-            "x-api-key": self._key.reveal(),
-            "accept": "application/json",
-            "accept-encoding": "gzip",
-            "user-agent": USER_AGENT,
-        }
-        return httpx.Request("GET", url, headers=headers, extensions=self._extensions(progress))
+    async def _exchange_by_foreign(
+        self, transport: httpx.AsyncBaseTransport, request: httpx.Request, record: FlightRecord
+    ) -> None:
+        """Send through a transport of the user's: keep the time, and learn from it what it lets us know."""
+        if type(transport) is httpx.AsyncHTTPTransport:  # a subclass may do anything before it traces a step
+            request.extensions["trace"] = self._tracer(record)
+        else:
+            record.sent(self._clock.monotonic())  # it may send without a word
+        async with asyncio.timeout(self._timeouts.attempt):
+            response = await send(self._client, request)
+            await receive(response, record)
 
-    def _extensions(self, progress: Progress) -> dict[str, Any]:
+    def _tracer(self, record: FlightRecord) -> Callable[[str, dict[str, Any]], Awaitable[None]]:
         async def trace(event: str, info: dict[str, Any]) -> None:
-            progress.connecting = True
+            record.is_kept = True
             if event.endswith("send_request_headers.started"):
-                progress.sent(self._clock.monotonic())
+                record.sent(self._clock.monotonic())
 
-        timeouts = self._timeouts
-        seconds = {"connect": timeouts.connect, "read": timeouts.read, "write": timeouts.read, "pool": timeouts.attempt}
-        return {"timeout": seconds, "trace": trace}
+        return trace
 
-    def _overdue(self, progress: Progress) -> Unsent | Lost:
-        text = f"no answer within {self._timeouts.attempt:g} s"
-        return Unsent(text=text) if progress.connecting and progress.sent_at is None else Lost(text=text)
-
-    def _translate(self, error: Exception, progress: Progress) -> Unsent | Lost:
+    def _translate(self, error: Exception, record: FlightRecord) -> Unsent | Lost:
         """Turn an exception into what it says of the money, and drop it: it holds the request, and so the key."""
         text = f"{type(error).__name__}: {self._masked(excerpt(str(error)))}".rstrip(": ")
         if isinstance(error, httpx.ProxyError):
             return Unsent(text=text, proxy=True, final="407" in text)
-        if _is_surely_unsent(error) or (progress.connecting and progress.sent_at is None):
+        if _is_surely_unsent(error) or (record.is_kept and record.stage is Stage.NOT_SENT):
             return Unsent(text=text, final=_is_final(error))
         return Lost(text=text)
 
@@ -161,7 +151,7 @@ class Exchange:
         key = self._key.reveal()
         if len(key) < SHORTEST_MASKED_KEY:
             return reply
-        if key.encode() not in reply.body and not any(key in value for _, value in reply.headers):
+        if key.encode() not in reply.body and key not in " ".join([value for _, value in reply.headers]):
             return reply
         headers = tuple((name, value.replace(key, "***")) for name, value in reply.headers)
         return attrs.evolve(reply, headers=headers, body=reply.body.replace(key.encode(), b"***"))
@@ -170,19 +160,42 @@ class Exchange:
         return text.replace(self._key.reveal(), "***")
 
 
-def _reports_progress(client: httpx.AsyncClient, request: httpx.Request) -> bool:
-    """Tell whether the transport under this request traces its steps; another may send without a word."""
-    return isinstance(client._transport_for_url(request.url), httpx.AsyncHTTPTransport)  # mounts are private
+async def receive(response: httpx.Response, record: FlightRecord) -> None:
+    """Read a foreign transport's response into the record, within bounds."""
+    record.stage, record.status = Stage.ANSWERED, response.status_code
+    record.headers = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in response.headers.raw]
+    if response.is_stream_consumed:  # a mock's response comes read and decoded
+        record.body = response.content
+        return
+    body = bytearray()
+    try:
+        async for chunk in response.aiter_raw():
+            body += chunk
+            if len(body) > MAX_BODY:
+                record.flaw = Flaw.TOO_LARGE
+                return
+    finally:
+        record.body = bytes(body)  # also when it breaks off
+        await response.aclose()
+    if coding := response.headers.get("content-encoding"):
+        record.body, record.flaw = decode(coding, record.body, MAX_BODY)
 
 
 def _is_surely_unsent(error: Exception) -> bool:
-    kinds = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.UnsupportedProtocol, httpx.InvalidURL)
+    kinds = (
+        httpx.ConnectError,
+        httpx.ConnectTimeout,
+        httpx.PoolTimeout,
+        httpx.UnsupportedProtocol,
+        httpx.LocalProtocolError,
+        httpx.InvalidURL,
+    )
     return isinstance(error, kinds)
 
 
 def _is_final(error: Exception) -> bool:
-    """A certificate that does not verify, or an address httpx cannot use, will be no better next time."""
-    if isinstance(error, httpx.UnsupportedProtocol | httpx.InvalidURL):
+    """A certificate that does not verify, or what httpx refuses to send, will be no better next time."""
+    if isinstance(error, httpx.UnsupportedProtocol | httpx.LocalProtocolError | httpx.InvalidURL):
         return True
     seen: BaseException | None = error
     while seen is not None:
@@ -190,37 +203,3 @@ def _is_final(error: Exception) -> bool:
             return True
         seen = seen.__cause__ or seen.__context__
     return False
-
-
-@attrs.define(eq=False)
-class _Incoming:
-    """A reply as it comes in."""
-
-    status: int | None = None
-    headers: Headers = ()
-    body: bytearray = attrs.field(factory=bytearray)
-    flaw: Flaw | None = None
-
-    async def receive(self, response: httpx.Response) -> None:
-        self.status = response.status_code
-        self.headers = tuple((k.decode("latin-1"), v.decode("latin-1")) for k, v in response.headers.raw)
-        if response.is_stream_consumed:  # a mock's response comes read and decoded
-            self.body += response.content
-            return
-        async for chunk in response.aiter_raw():
-            self.body += chunk
-            if len(self.body) > MAX_BODY:
-                self.flaw = Flaw.TOO_LARGE
-                return
-        self._undo_coding(response.headers.get("content-encoding", ""))
-
-    def _undo_coding(self, coding: str) -> None:
-        if coding:
-            decoded, self.flaw = decode(coding, bytes(self.body), MAX_BODY)
-            self.body = bytearray(decoded)
-
-    def reply(self) -> Reply | None:
-        """Return what came, or ``None`` if not even a status did."""
-        if self.status is None:
-            return None
-        return Reply(status=self.status, headers=self.headers, body=bytes(self.body), flaw=self.flaw)

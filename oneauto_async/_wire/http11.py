@@ -1,0 +1,200 @@
+"""An httpx transport for HTTP/1.1 GETs, made for calls that cost money: see `HTTP11Transport`."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import re
+import ssl
+from types import TracebackType
+from typing import Self
+
+import certifi
+import httpx
+
+from .connection import Patience
+from .decoding import decode
+from .dialing import Origin
+from .mocks import stock_transport_is_mocked
+from .pool import Pool
+from .reading import Bounds, ResponseReader
+from .record import EXTENSION, FlightRecord, Stage
+
+PORTS = {"http": 80, "https": 443}
+
+
+class HTTP11Transport(httpx.AsyncBaseTransport):
+    """HTTP/1.1 GETs over asyncio, for any `httpx.AsyncClient`; the default under `OneAutoClient`.
+
+    It is built for calls that cost money. A connection about which anything is in doubt is never used again, nothing
+    is ever sent twice, one deadline covers an exchange from its first step to its last byte, nothing a server sends
+    makes memory grow beyond the bounds, and cancelling at any moment frees the place and closes the socket. How far a
+    request got stands in ``request.extensions["oneauto_async.flight"]`` (a `FlightRecord`), whatever exception comes.
+
+    Responses are read whole; a gzip or deflate coding is undone within the same bound, and its header dropped. It
+    speaks no HTTP/2 and knows no proxies: use `httpx.AsyncHTTPTransport` for those. It follows no redirects, keeps no
+    cookies and reads no environment. It needs asyncio, or uvloop.
+
+    When httpx's stock transport is mocked (respx, pytest-httpx), requests go there and no byte leaves.
+
+    Arguments:
+        ssl_context: for https; else certifi's authorities, TLS 1.2 or newer.
+        max_connections: open at once; further requests wait in line, up to the request's ``pool`` timeout.
+        keepalive_expiry: seconds an idle connection is kept.
+        max_body: bytes of a body, before and after undoing its content coding.
+        max_head: bytes of status lines and headers.
+        deadline: seconds for a whole exchange, unless the request's record names its own.
+    """
+
+    def __init__(
+        self,
+        ssl_context: ssl.SSLContext | None = None,
+        *,
+        max_connections: int = 100,
+        keepalive_expiry: float = 2.0,
+        max_body: int = 8 * 1024 * 1024,
+        max_head: int = 256 * 1024,
+        deadline: float = 45.0,
+    ) -> None:
+        self._ssl_context = ssl_context
+        self._max_connections = max_connections
+        self._keepalive_expiry = keepalive_expiry
+        self._bounds = Bounds(head=max_head, body=max_body)
+        self._deadline = deadline
+        self._pool: Pool | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stand_in: httpx.AsyncHTTPTransport | None = None
+
+    def __repr__(self) -> str:
+        return f"<HTTP11Transport {self._pool or 'unused'}>"
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Send one GET and return its whole response.
+
+        Raises:
+            httpx.TransportError: httpx's own kinds. Before anything was sent: `UnsupportedProtocol`,
+                `LocalProtocolError`, `PoolTimeout`, `ConnectTimeout`, `ConnectError`. After: `ReadTimeout`,
+                `ReadError`, `RemoteProtocolError`, and `DecodingError` for a body that is not coded as it says.
+        """
+        record = request.extensions.get(EXTENSION)
+        if record is None:
+            record = request.extensions[EXTENSION] = FlightRecord()
+        elif record.stage is not Stage.NOT_SENT:
+            record.restart()  # sent once more by its owner
+        if stock_transport_is_mocked():
+            record.sent(asyncio.get_running_loop().time())  # a mock may do anything, and does not say what
+            return await self._stock_transport().handle_async_request(request)
+        record.is_kept = True
+        reader = await self._exchange(request, record)
+        return _response(reader, record, self._bounds.body)
+
+    async def aclose(self) -> None:
+        """Close every connection at once, those in use included."""
+        if self._pool is not None:
+            self._pool.close()
+        if self._stand_in is not None:
+            await self._stand_in.aclose()
+        await asyncio.sleep(0)  # sockets are closed by the loop, in its next turn
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None = None,
+        exc_value: BaseException | None = None,
+        traceback: TracebackType | None = None,
+    ) -> None:
+        await self.aclose()
+
+    async def _exchange(self, request: httpx.Request, record: FlightRecord) -> ResponseReader:
+        head = _head(request)
+        origin = _origin(request.url)
+        limits = request.extensions.get("timeout", {})
+        pool = self._open_pool()
+        left = self._deadline if record.deadline is None else record.deadline
+        until = asyncio.get_running_loop().time() + left
+        connection = await pool.take(origin, wait=limits.get("pool"), connect=limits.get("connect"), until=until)
+        try:
+            read = limits.get("read")
+            return await connection.exchange(head, record, Patience(until, left if read is None else read))
+        finally:
+            pool.give_back(origin, connection)
+
+    def _open_pool(self) -> Pool:
+        loop = asyncio.get_running_loop()
+        if self._pool is None:
+            self._loop = loop
+            self._pool = Pool(
+                ssl_context=self._ssl_context or default_ssl_context(),
+                most=self._max_connections,
+                expiry=self._keepalive_expiry,
+                bounds=self._bounds,
+            )
+        elif loop is not self._loop:
+            raise RuntimeError("this HTTP11Transport belongs to another event loop: make one for each")
+        return self._pool
+
+    def _stock_transport(self) -> httpx.AsyncHTTPTransport:
+        """Return the stock transport a mock has its hands on."""
+        if self._stand_in is None:
+            self._stand_in = httpx.AsyncHTTPTransport(verify=self._ssl_context or True, trust_env=False)
+        return self._stand_in
+
+
+def default_ssl_context() -> ssl.SSLContext:
+    """Return a context that trusts certifi's authorities; the standard library's own defaults forbid TLS before 1.2."""
+    return ssl.create_default_context(cafile=certifi.where())
+
+
+def _origin(url: httpx.URL) -> Origin:
+    if url.scheme not in PORTS:
+        raise httpx.UnsupportedProtocol(f"HTTP11Transport speaks http and https, not {url.scheme or 'nothing'!r}")
+    return Origin(url.scheme, url.raw_host.decode("ascii").strip("[]"), url.port or PORTS[url.scheme])
+
+
+def _head(request: httpx.Request) -> bytes:
+    """Return the request as bytes.
+
+    Raises:
+        httpx.UnsupportedProtocol: anything but a GET without a body.
+        httpx.LocalProtocolError: a header that would end its line, or whose name is none.
+    """
+    if request.method != "GET":
+        raise httpx.UnsupportedProtocol(f"HTTP11Transport sends GET requests only, not {request.method}")
+    if "content-length" in request.headers or "transfer-encoding" in request.headers:
+        raise httpx.UnsupportedProtocol("HTTP11Transport sends no bodies")
+    if not all(map(_is_token, [name for name, _ in request.headers.raw])):
+        raise httpx.LocalProtocolError("a header name holds a character that none may")
+    lines = [b"GET %b HTTP/1.1" % request.url.raw_path]
+    lines += [b"%b: %b" % header for header in request.headers.raw]
+    head = b"\r\n".join(lines)
+    if head.count(b"\r") != len(lines) - 1 or head.count(b"\n") != len(lines) - 1 or b"\0" in head:
+        # The value is not shown: it may be the key.
+        raise httpx.LocalProtocolError("a header holds a line end or a NUL")
+    return head + b"\r\n\r\n"
+
+
+@functools.lru_cache(maxsize=256)
+def _is_token(name: bytes) -> bool:
+    """Tell whether a header may have this name (RFC 9110, 5.6.2)."""
+    return _TOKEN.fullmatch(name) is not None
+
+
+_TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+
+
+def _response(reader: ResponseReader, record: FlightRecord, limit: int) -> httpx.Response:
+    headers, body = reader.headers, bytes(reader.body)
+    coding = b", ".join(value for name, value in headers if name.lower() == b"content-encoding")
+    if coding:
+        body = _decoded(coding.decode("latin-1"), body, record, limit)
+        headers = [header for header in headers if header[0].lower() not in (b"content-encoding", b"content-length")]
+    return httpx.Response(reader.status, headers=headers, stream=httpx.ByteStream(body))
+
+
+def _decoded(coding: str, body: bytes, record: FlightRecord, limit: int) -> bytes:
+    record.body, record.flaw = decode(coding, body, limit)
+    if record.flaw is not None:
+        raise httpx.DecodingError(f"the body is not sound {coding}: {record.flaw.name.lower()}")
+    return record.body

@@ -1,0 +1,68 @@
+"""Where one request stands on the wire, kept where whoever pays can read it, whatever comes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import Enum
+
+import attrs
+
+from .._classify import Flaw, Headers
+
+EXTENSION = "oneauto_async.flight"
+"""The name of the record among a request's extensions."""
+
+
+class Stage(Enum):
+    """How far a request has got."""
+
+    NOT_SENT = "not sent"
+    """Nothing of it was written: it surely cannot be charged."""
+    SENT = "sent"
+    """Bytes were written: it may be charged."""
+    ANSWERED = "answered"
+    """A status and whole headers were seen."""
+    COMPLETE = "complete"
+    """The whole answer was received."""
+
+
+@attrs.define(eq=False)
+class FlightRecord:
+    """The record of one request; the transport writes it, and it stays readable after any end.
+
+    Attributes:
+        deadline: seconds the whole exchange may take, from taking a connection to the last byte; ``None`` for the
+            transport's own limit.
+        on_sent: called with the moment the request's bytes left.
+        is_kept: the transport writes this record; else only its exceptions tell how far a request got.
+        stage: how far it has got.
+        sent_at: the moment on the event loop's clock when its bytes left, or ``None`` before.
+        bytes_sent: how many bytes were written.
+        status: the final status, once answered.
+        headers: the final headers, once answered.
+        body: the body as far as it came, without its content coding where that could be undone.
+        flaw: why the body is not whole, if it is not.
+    """
+
+    deadline: float | None = None
+    on_sent: Callable[[float], None] | None = None
+    is_kept: bool = False
+    stage: Stage = Stage.NOT_SENT
+    sent_at: float | None = None
+    bytes_sent: int = 0
+    status: int | None = None
+    headers: Headers = ()
+    body: bytes = b""
+    flaw: Flaw | None = None
+
+    def restart(self) -> None:
+        """Forget an exchange that is over: the same request is sent again."""
+        self.stage, self.sent_at, self.bytes_sent = Stage.NOT_SENT, None, 0
+        self.status, self.headers, self.body, self.flaw = None, (), b"", None
+
+    def sent(self, moment: float, size: int = 0) -> None:
+        """Note, once, that the request's bytes leave."""
+        if self.stage is Stage.NOT_SENT:
+            self.stage, self.sent_at, self.bytes_sent = Stage.SENT, moment, size
+            if self.on_sent is not None:
+                self.on_sent(moment)

@@ -403,27 +403,35 @@ class _Tally:
     """The running counts behind a summary."""
 
     def __init__(self) -> None:
-        self._counts: Counter[str] = Counter()
-
-    @property
-    def total(self) -> int:
-        return self._counts["total"]
+        self._kinds: Counter[str] = Counter()
+        self._billed = self._unknown = self._duplicates = self._attempts = self._wasted = 0
+        self.total = 0
 
     def count(self, outcome: Outcome[Any]) -> None:
         receipt = outcome.receipt
-        counts = self._counts
-        counts["total"] += 1
-        counts[_kind(outcome)] += 1
-        counts[_BILLING_COUNTS[receipt.billing]] += 1
-        counts["duplicates"] += receipt.source is Source.JOINED
-        counts["attempts"] += receipt.attempts
-        counts["wasted"] += receipt.wasted
+        self.total += 1
+        self._kinds[_kind(outcome)] += 1
+        self._billed += receipt.billing is Billing.BILLED
+        self._unknown += receipt.billing is Billing.UNKNOWN
+        self._duplicates += receipt.source is Source.JOINED
+        self._attempts += receipt.attempts
+        self._wasted += receipt.wasted
 
     def summary(self, *, elapsed: float, stopped: NotSentReason | None) -> BatchSummary:
-        return BatchSummary(**self._counts, elapsed=elapsed, stopped=stopped)
+        return BatchSummary(
+            **self._kinds,
+            total=self.total,
+            duplicates=self._duplicates,
+            billed=self._billed,
+            not_billed=self.total - self._billed - self._unknown,
+            unknown=self._unknown,
+            attempts=self._attempts,
+            wasted=self._wasted,
+            elapsed=elapsed,
+            stopped=stopped,
+        )
 
 
-_BILLING_COUNTS = {Billing.BILLED: "billed", Billing.NOT_BILLED: "not_billed", Billing.UNKNOWN: "unknown"}
 _KINDS = {NoData: "no_data", Failed: "failed", InDoubt: "in_doubt", NotSent: "not_sent"}
 
 

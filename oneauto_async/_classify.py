@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import Enum, auto
 from typing import Any, ClassVar, TypeAlias
 
@@ -34,6 +34,13 @@ Headers: TypeAlias = Sequence[tuple[str, str]]
 
 EXCERPT = 160
 """Characters of the service's own text that go into an error message."""
+
+
+LARGEST_ERROR = 16 * 1024
+"""Bytes of an error body that are decoded to find its text; the gateway's have less than a hundred."""
+
+MOST_MEMBERS = 100_000
+"""Members an answer may have in all; a record has a dozen."""
 
 
 class Flaw(Enum):
@@ -205,6 +212,8 @@ def _content(status: int, body: bytes) -> Verdict:
     """Judge the body of a 200 or 206 whose bytes are whole."""
     if not body.strip():
         return NoContent() if status == 206 else _malformed(status, "an empty body: charged, nothing delivered")
+    if _is_overloaded(body):
+        return _malformed(status, "far more members than any record has")
     try:
         envelope = decode_json(body)
     except (ValueError, RecursionError) as error:
@@ -230,6 +239,11 @@ def _envelope(status: int, envelope: dict[str, Any]) -> Verdict:
     return Answer(result, partial=status == 206, message=_stated_error(envelope))
 
 
+def _is_overloaded(body: bytes) -> bool:
+    """Tell a body whose decoding would take a second and hundreds of megabytes, by counting its members."""
+    return len(body) > MOST_MEMBERS and sum(map(body.count, (b",", b"[", b"{"))) > MOST_MEMBERS
+
+
 def _malformed(status: int, text: str) -> Rejected:
     return Rejected(MalformedAnswerError, text, _charge(status))
 
@@ -248,6 +262,8 @@ def error_text(body: bytes) -> str:
     """Find the service's own words in an error body: ``error``, ``result.error`` or the gateway's ``message``."""
     if not body.strip():
         return ""
+    if len(body) > LARGEST_ERROR:
+        return excerpt(body[: 4 * EXCERPT].decode("utf-8", "replace"))
     try:
         envelope = decode_json(body)
     except (ValueError, RecursionError):
@@ -272,6 +288,8 @@ def _said(value: Any) -> str:
 
 def excerpt(text: str) -> str:
     """Make foreign text safe to show: one line, printable, short."""
+    if len(text) <= EXCERPT and text.isprintable() and " " not in text:
+        return text
     shown = text[: 4 * EXCERPT]
     if not shown.isprintable():
         shown = "".join(c if c.isprintable() else " " for c in shown)
@@ -292,8 +310,7 @@ def _retry_after(headers: Headers) -> RetryAfter | None:
     return parse_retry_after(_values(headers, "retry-after"), next(iter(_values(headers, "date")), None))
 
 
-def request_id(headers: Headers) -> str | None:
-    """Return the id the vendor's support can find the request by."""
-    ids = {name.lower(): value for name, value in headers}
-    found = ids.get("x-amzn-requestid") or ids.get("x-amz-apigw-id")
+def request_id(headers: Mapping[str, str]) -> str | None:
+    """Return the id the vendor's support can find the request by; header names are given in lower case."""
+    found = headers.get("x-amzn-requestid") or headers.get("x-amz-apigw-id")
     return None if found is None else excerpt(found)

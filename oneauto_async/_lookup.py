@@ -143,6 +143,8 @@ class Lookup(Generic[T]):
     def _tell_governor(self, grant: Grant, ended: Ended) -> None:
         governor = self.tools.governor
         match ended:
+            case Answer():
+                governor.accept(grant)
             case Throttled(retry_after=wait):
                 self.wasted += 1
                 governor.throttle(grant, None if wait is None else wait.wait(self.tools.clock.wall()))
@@ -185,17 +187,13 @@ class Lookup(Generic[T]):
         if self.doubts and billing is Billing.NOT_BILLED:
             billing = Billing.UNKNOWN
         reply = self.reply
+        headers = {} if reply is None else {name.lower(): value for name, value in reply.headers}
         return Receipt(
             billing=billing,
             status=None if reply is None else reply.status,
-            request_id=None if reply is None else request_id(reply.headers),
+            request_id=request_id(headers),
             attempts=self.attempts,
             wasted=self.wasted,
             elapsed=self.tools.clock.monotonic() - self.started,
-            source=_source(reply),
+            source=Source.SIMULATOR if SIMULATED_HEADER in headers else Source.NETWORK,
         )
-
-
-def _source(reply: Reply | None) -> Source:
-    simulated = reply is not None and SIMULATED_HEADER in [name.lower() for name, _ in reply.headers]
-    return Source.SIMULATOR if simulated else Source.NETWORK

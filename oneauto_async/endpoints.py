@@ -37,7 +37,7 @@ def _is_name(instance: object, attribute: attrs.Attribute[Any], value: object) -
         raise ConfigurationError(f"Endpoint.parameter must be a plain name, got {value!r}")
 
 
-@attrs.frozen
+@attrs.frozen(cache_hash=True)  # it is a key in every lookup
 class Endpoint(Generic[T]):
     """One endpoint that is asked by an ``evdb_vehicle_id``.
 

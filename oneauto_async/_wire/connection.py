@@ -92,7 +92,7 @@ class Connection(asyncio.Protocol):
         self._heard_at = loop.time()
         record.sent(self._heard_at, len(request))
         self._patience = patience
-        self._timer = loop.call_at(patience.next_look(self._heard_at), self._look_at_the_clock)
+        self._look_again_at(patience.next_look(self._heard_at))
         try:
             return await answer
         finally:
@@ -102,18 +102,29 @@ class Connection(asyncio.Protocol):
     def _finish(self, reader: ResponseReader) -> None:
         self._answer = self._reader = None
         self.served += 1
-        if self._timer is not None:
-            self._timer.cancel()
         if reader.surplus or not (reader.complete and reader.keep_alive):
             self.close()
 
-    def _look_at_the_clock(self) -> None:
-        now = asyncio.get_running_loop().time()
-        due = self._patience.next_look(self._heard_at)
-        if now < due:
+    def _look_again_at(self, due: float) -> None:
+        """See that the timer goes off by then: that of an exchange long over will do, and saves a new one for each."""
+        if self._timer is None or self._timer.when() > due:
+            self._stop_the_timer()
             self._timer = asyncio.get_running_loop().call_at(due, self._look_at_the_clock)
+
+    def _look_at_the_clock(self) -> None:
+        self._timer = None
+        if self._answer is None:
+            return
+        due = self._patience.next_look(self._heard_at)
+        if asyncio.get_running_loop().time() < due:
+            self._look_again_at(due)
         else:
             self._fail(httpx.ReadTimeout("the answer did not come in time"))
+
+    def _stop_the_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
     def close(self) -> None:
         """Close at once; nothing that is still on its way is waited for."""
@@ -124,6 +135,7 @@ class Connection(asyncio.Protocol):
     def _end(self) -> None:
         if not self._ended:
             self._ended = True
+            self._stop_the_timer()
             self._on_end(self)
 
     # What asyncio calls.
@@ -157,8 +169,8 @@ class Connection(asyncio.Protocol):
         return False
 
     def connection_lost(self, error: Exception | None) -> None:
-        """The connection is gone."""
-        self._ended_by(error)
+        """The connection is gone; without an end announced before it, over TLS too, what came may not be all."""
+        self._ended_by(error or ConnectionResetError())
         self._end()
 
     def _ended_by(self, error: Exception | None) -> None:

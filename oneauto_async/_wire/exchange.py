@@ -22,8 +22,8 @@ from ..settings import Secret, Timeouts
 from .decoding import decode
 from .http11 import HTTP11Transport
 from .record import FlightRecord, Stage
-from .requests import RequestMaker
-from .sending import send
+from .requests import Mould, httpx_timeouts
+from .straight import straight_way
 
 MAX_BODY = 8 * 1024 * 1024
 """Largest body accepted from a foreign transport, in bytes, before and after decompression."""
@@ -73,30 +73,40 @@ class Exchange:
         self._key = key
         self._timeouts = timeouts
         self._clock = clock
-        self._requests = RequestMaker(base_url, key, timeouts)
+        self._base_url = base_url
+        self._seconds = httpx_timeouts(timeouts)
+        self._moulds: dict[Endpoint[Any], Mould] = {}
 
     def __repr__(self) -> str:
-        return f"<Exchange by {self._requests}>"
+        return f"<Exchange with {self._base_url}>"
 
     async def ask(self, endpoint: Endpoint[Any], vehicle_id: str, record: FlightRecord) -> Attempted:
         """Send one request and return what came of it.
 
         Cancellation passes through; the record then tells whether the request had left.
         """
-        failure = await self._try(self._requests.make(endpoint, vehicle_id, record), record)
+        mould = self._moulds.get(endpoint) or self._cast(endpoint)
+        failure = await self._try(mould, vehicle_id, record)
         if record.status is None:
             assert failure is not None
             return failure
         return self._mask(Reply(status=record.status, headers=record.headers, body=record.body, flaw=record.flaw))
 
-    async def _try(self, request: httpx.Request, record: FlightRecord) -> Unsent | Lost | None:
+    def _cast(self, endpoint: Endpoint[Any]) -> Mould:
+        mould = self._moulds[endpoint] = Mould.cast(endpoint, self._base_url, self._key)
+        return mould
+
+    async def _try(self, mould: Mould, vehicle_id: str, record: FlightRecord) -> Unsent | Lost | None:
         """Make the exchange; what came is in the record, and if nothing did, the failure says what that means."""
-        transport = self._client._transport_for_url(request.url)  # mounts are private
+        if self._client.is_closed:
+            return Unsent(text="the http_client that was given is closed", final=True)
+        record.deadline = self._timeouts.attempt
+        transport = straight_way(self._client, mould.url)
         try:
-            if isinstance(transport, HTTP11Transport):
-                await self._exchange(request, record)
+            if transport is not None:
+                await transport.fetch(mould.origin, mould.head(vehicle_id), self._seconds, record)
             else:
-                await self._exchange_by_foreign(transport, request, record)
+                await self._through_httpx(mould.request(vehicle_id, self._seconds, record), record)
         except (TimeoutError, httpx.TimeoutException) as error:
             record.flaw = record.flaw or Flaw.TIMED_OUT
             return self._translate(error, record)
@@ -110,24 +120,17 @@ class Exchange:
             return self._translate(error, record)
         return None
 
-    async def _exchange(self, request: httpx.Request, record: FlightRecord) -> None:
-        """Send through our transport, which keeps the record, and its own time."""
-        record.deadline = self._timeouts.attempt
-        response = await send(self._client, request)
-        if record.stage is not Stage.COMPLETE:  # a mock has answered in its place
-            await receive(response, record)
-
-    async def _exchange_by_foreign(
-        self, transport: httpx.AsyncBaseTransport, request: httpx.Request, record: FlightRecord
-    ) -> None:
-        """Send through a transport of the user's: keep the time, and learn from it what it lets us know."""
+    async def _through_httpx(self, request: httpx.Request, record: FlightRecord) -> None:
+        """Send the full way: hooks, logs, mounts and mocks see the request, and any transport may be under it."""
+        transport = self._client._transport_for_url(request.url)  # mounts are private
         if type(transport) is httpx.AsyncHTTPTransport:  # a subclass may do anything before it traces a step
             request.extensions["trace"] = self._tracer(record)
-        else:
+        elif not isinstance(transport, HTTP11Transport):
             record.sent(self._clock.monotonic())  # it may send without a word
         async with asyncio.timeout(self._timeouts.attempt):
-            response = await send(self._client, request)
-            await receive(response, record)
+            response = await self._client.send(request, stream=True, auth=None, follow_redirects=False)
+            if record.stage is not Stage.COMPLETE:  # else our transport has put the whole response there
+                await receive(response, record)
 
     def _tracer(self, record: FlightRecord) -> Callable[[str, dict[str, Any]], Awaitable[None]]:
         async def trace(event: str, info: dict[str, Any]) -> None:

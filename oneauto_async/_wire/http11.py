@@ -6,6 +6,7 @@ import asyncio
 import functools
 import re
 import ssl
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Self
 
@@ -84,9 +85,37 @@ class HTTP11Transport(httpx.AsyncBaseTransport):
         if stock_transport_is_mocked():
             record.sent(asyncio.get_running_loop().time())  # a mock may do anything, and does not say what
             return await self._stock_transport().handle_async_request(request)
+        timeouts = request.extensions.get("timeout", {})
+        reader = await self.fetch(origin_of(request.url), request_head(request), timeouts, record)
+        return _response(reader, record.body)
+
+    async def fetch(
+        self, origin: Origin, head: bytes, timeouts: Mapping[str, float | None], record: FlightRecord
+    ) -> ResponseReader:
+        """Exchange bytes for bytes, below httpx's objects: what came stands in the record, its coding undone.
+
+        Arguments:
+            origin: where to.
+            head: the whole request, as `request_head` makes it.
+            timeouts: ``connect``, ``read`` and ``pool``, in seconds, as httpx has them.
+            record: written at each step.
+
+        Raises:
+            httpx.TransportError: as `handle_async_request`.
+        """
         record.is_kept = True
-        reader = await self._exchange(request, record)
-        return _response(reader, record, self._bounds.body)
+        pool = self._open_pool()
+        left = self._deadline if record.deadline is None else record.deadline
+        until = asyncio.get_running_loop().time() + left
+        connection = await pool.take(origin, wait=timeouts.get("pool"), connect=timeouts.get("connect"), until=until)
+        try:
+            read = timeouts.get("read")
+            reader = await connection.exchange(head, record, Patience(until, left if read is None else read))
+        finally:
+            pool.give_back(origin, connection)
+        if reader.is_coded:
+            _undo_coding(record, self._bounds.body)
+        return reader
 
     async def aclose(self) -> None:
         """Close every connection at once, those in use included."""
@@ -106,20 +135,6 @@ class HTTP11Transport(httpx.AsyncBaseTransport):
         traceback: TracebackType | None = None,
     ) -> None:
         await self.aclose()
-
-    async def _exchange(self, request: httpx.Request, record: FlightRecord) -> ResponseReader:
-        head = _head(request)
-        origin = _origin(request.url)
-        limits = request.extensions.get("timeout", {})
-        pool = self._open_pool()
-        left = self._deadline if record.deadline is None else record.deadline
-        until = asyncio.get_running_loop().time() + left
-        connection = await pool.take(origin, wait=limits.get("pool"), connect=limits.get("connect"), until=until)
-        try:
-            read = limits.get("read")
-            return await connection.exchange(head, record, Patience(until, left if read is None else read))
-        finally:
-            pool.give_back(origin, connection)
 
     def _open_pool(self) -> Pool:
         loop = asyncio.get_running_loop()
@@ -147,13 +162,14 @@ def default_ssl_context() -> ssl.SSLContext:
     return ssl.create_default_context(cafile=certifi.where())
 
 
-def _origin(url: httpx.URL) -> Origin:
+def origin_of(url: httpx.URL) -> Origin:
+    """Return where connections for this address lead; the host as it stands in the Host header, IDNA included."""
     if url.scheme not in PORTS:
         raise httpx.UnsupportedProtocol(f"HTTP11Transport speaks http and https, not {url.scheme or 'nothing'!r}")
     return Origin(url.scheme, url.raw_host.decode("ascii").strip("[]"), url.port or PORTS[url.scheme])
 
 
-def _head(request: httpx.Request) -> bytes:
+def request_head(request: httpx.Request) -> bytes:
     """Return the request as bytes.
 
     Raises:
@@ -184,17 +200,14 @@ def _is_token(name: bytes) -> bool:
 _TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 
-def _response(reader: ResponseReader, record: FlightRecord, limit: int) -> httpx.Response:
-    headers, body = reader.headers, bytes(reader.body)
-    coding = b", ".join(value for name, value in headers if name.lower() == b"content-encoding")
-    if coding:
-        body = _decoded(coding.decode("latin-1"), body, record, limit)
-        headers = [header for header in headers if header[0].lower() not in (b"content-encoding", b"content-length")]
+def _response(reader: ResponseReader, body: bytes) -> httpx.Response:
+    drop = (b"content-encoding", b"content-length") if reader.is_coded else ()
+    headers = [header for header in reader.headers if header[0].lower() not in drop]
     return httpx.Response(reader.status, headers=headers, stream=httpx.ByteStream(body))
 
 
-def _decoded(coding: str, body: bytes, record: FlightRecord, limit: int) -> bytes:
-    record.body, record.flaw = decode(coding, body, limit)
+def _undo_coding(record: FlightRecord, limit: int) -> None:
+    coding = ", ".join(value for name, value in record.headers if name.lower() == "content-encoding")
+    record.body, record.flaw = decode(coding, record.body, limit)
     if record.flaw is not None:
         raise httpx.DecodingError(f"the body is not sound {coding}: {record.flaw.name.lower()}")
-    return record.body

@@ -124,9 +124,10 @@ class Pool:
 
     def _pop_idle(self, origin: Origin) -> Connection | None:
         idle = self._idle.get(origin)
+        oldest = asyncio.get_running_loop().time() - self._expiry
         while idle:
             connection = idle.pop()
-            if connection.is_usable:
+            if connection.idle_since > oldest and connection.is_usable:
                 return connection
             connection.close()
         return None
@@ -163,6 +164,8 @@ class Pool:
         self.opened += 1
         try:
             self._require_open()
+            if not connection.is_idle:
+                raise httpx.ConnectError(f"{origin} spoke before it was asked, or hung up at once")
         except httpx.ConnectError:
             connection.close()
             raise

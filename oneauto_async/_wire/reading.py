@@ -71,6 +71,7 @@ class ResponseReader:
         self.keep_alive = False
         self.surplus = False
         self.too_large = False
+        self.is_coded = False
 
     def __repr__(self) -> str:
         state = "complete" if self.complete else "in the body" if self.head_complete else "in the head"
@@ -217,19 +218,23 @@ class ResponseReader:
             self.complete = True
 
     def _frame(self) -> None:
-        codings = [value.strip().lower() for name, value in self.headers if name.lower() == b"transfer-encoding"]
-        lengths = [value for name, value in self.headers if name.lower() == b"content-length"]
+        """Find the end of the body, as RFC 9112, 6.3, says; llhttp has refused contradictions."""
         if self.status in NO_BODY:
             self.complete = True
-        elif codings:
-            self._frame_chunked(codings)
-        elif lengths:
-            self.framing, self._rest = Framing.LENGTH, int(lengths[0])
-            self.complete = self._rest == 0
-        else:
-            self.framing, self.keep_alive = Framing.UNTIL_CLOSE, False
-
-    def _frame_chunked(self, codings: list[bytes]) -> None:
-        if codings != [b"chunked"]:
-            raise BadResponseError("a transfer coding that was not asked for")
-        self.framing = Framing.CHUNKED
+            return
+        self.framing = Framing.UNTIL_CLOSE
+        for name, value in self.headers:
+            match name.lower():
+                case b"content-length":
+                    self.framing, self._rest = Framing.LENGTH, int(value)
+                    self.complete = self._rest == 0
+                case b"transfer-encoding" if self.framing is Framing.CHUNKED or value.strip().lower() != b"chunked":
+                    raise BadResponseError("a transfer coding that was not asked for")
+                case b"transfer-encoding":
+                    self.framing = Framing.CHUNKED
+                case b"content-encoding":
+                    self.is_coded = True
+                case _:
+                    pass
+        if self.framing is Framing.UNTIL_CLOSE:
+            self.keep_alive = False

@@ -1,17 +1,21 @@
-"""Ready requests: what is the same for every lookup of an endpoint is worked out once."""
+"""The request of one lookup: GET, the key, the id, and nothing else that identifies anyone."""
 
 from __future__ import annotations
 
 from typing import Any
 from urllib.parse import quote
 
+import attrs
 import httpx
 
 from ..endpoints import Endpoint
 from ..settings import Secret, Timeouts
+from .dialing import Origin
+from .http11 import origin_of, request_head
 from .record import EXTENSION, FlightRecord
 
 USER_AGENT = "oneauto-async"
+PLACEHOLDER = "0"
 
 
 class MaskedHeaders(httpx.Headers):
@@ -21,64 +25,60 @@ class MaskedHeaders(httpx.Headers):
         return f"<headers {', '.join(self.keys())}>"
 
 
-class RequestMaker:
-    """Makes the request of one lookup: GET, the key, the id, and nothing else that identifies anyone."""
+@attrs.frozen(eq=False)
+class Mould:
+    """What is the same in every request of an endpoint, worked out once.
 
-    def __init__(self, base_url: str, key: Secret, timeouts: Timeouts) -> None:
-        self._base_url = base_url
-        self._key = key
-        self._seconds = {
-            "connect": timeouts.connect,
-            "read": timeouts.read,
-            "write": timeouts.read,
-            "pool": timeouts.attempt,
-        }
-        self._ready: dict[Endpoint[Any], tuple[httpx.URL, httpx.Headers]] = {}
-
-    def __repr__(self) -> str:
-        return f"<RequestMaker for {self._base_url}>"
-
-    def make(self, endpoint: Endpoint[Any], vehicle_id: str, record: FlightRecord) -> httpx.Request:
-        """Return the request for an id; the record goes with it, for the transport to write."""
-        url, headers = self._ready.get(endpoint) or self._make_ready(endpoint)
-        query = f"{endpoint.parameter}={quote(vehicle_id, safe='')}"
-        extensions = {"timeout": self._seconds, EXTENSION: record}
-        return httpx.Request("GET", with_query(url, query), headers=headers, extensions=extensions)
-
-    def _make_ready(self, endpoint: Endpoint[Any]) -> tuple[httpx.URL, httpx.Headers]:
-        url = httpx.URL(self._base_url + endpoint.path)
-        headers = {
-            "host": url.netloc.decode("ascii"),
-            "x-api-key": self._key.reveal(),
-            "accept": "application/json",
-            "accept-encoding": "gzip",
-            "user-agent": USER_AGENT,
-        }
-        self._ready[endpoint] = ready = url, MaskedHeaders(headers)
-        return ready
-
-
-def _with_query_quickly(url: httpx.URL, query: str) -> httpx.URL:
-    """Return the URL with this query, skipping the parser: a twentieth of the time of ``URL.copy_with``.
-
-    It reaches into httpx, so `with_query` is chosen by trying both when the module is loaded.
+    Attributes:
+        endpoint: the endpoint.
+        url: its address, without a query.
+        headers: its headers.
+        origin: where its connections lead.
+        before, after: the bytes of a request around the query.
     """
-    copy = httpx.URL.__new__(httpx.URL)
-    copy._uri_reference = url._uri_reference._replace(query=query)  # checked below
-    return copy
+
+    endpoint: Endpoint[Any]
+    url: httpx.URL
+    headers: httpx.Headers = attrs.field(repr=False)
+    origin: Origin
+    before: bytes = attrs.field(repr=False)
+    after: bytes = attrs.field(repr=False)
+
+    @classmethod
+    def cast(cls, endpoint: Endpoint[Any], base_url: str, key: Secret) -> Mould:
+        """Make the mould from a request that httpx and the transport have checked in full."""
+        url = httpx.URL(base_url + endpoint.path)
+        headers = MaskedHeaders(
+            {
+                "host": url.netloc.decode("ascii"),
+                "x-api-key": key.reveal(),
+                "accept": "application/json",
+                "accept-encoding": "gzip",
+                "user-agent": USER_AGENT,
+            }
+        )
+        query = query_of(endpoint, PLACEHOLDER).encode("ascii")
+        request = httpx.Request("GET", url.copy_with(query=query), headers=headers)
+        before, _, after = request_head(request).partition(query)
+        return cls(endpoint, url, headers, origin_of(url), before, after)
+
+    def head(self, vehicle_id: str) -> bytes:
+        """Return the request for an id as bytes: those that `request` would become."""
+        return self.before + query_of(self.endpoint, vehicle_id).encode("ascii") + self.after
+
+    def request(self, vehicle_id: str, timeouts: dict[str, float], record: FlightRecord) -> httpx.Request:
+        """Return the request for an id as httpx's object; the record goes with it, for the transport to write."""
+        url = self.url.copy_with(query=query_of(self.endpoint, vehicle_id).encode("ascii"))
+        extensions = {"timeout": timeouts, EXTENSION: record}
+        return httpx.Request("GET", url, headers=self.headers, extensions=extensions)
 
 
-def _with_query_by_the_book(url: httpx.URL, query: str) -> httpx.URL:
-    return url.copy_with(query=query.encode("ascii"))
+def query_of(endpoint: Endpoint[Any], vehicle_id: str) -> str:
+    """Return the query that asks for an id; nothing but letters, digits and ``-._~`` goes out as it is."""
+    plain = vehicle_id.isascii() and vehicle_id.isalnum()
+    return f"{endpoint.parameter}={vehicle_id if plain else quote(vehicle_id, safe='')}"
 
 
-def _agree() -> bool:
-    url, query = httpx.URL("https://host.invalid:8443/path/"), "name=a%20b%C3%A9%26%2F~-._1"
-    try:
-        quick, slow = _with_query_quickly(url, query), _with_query_by_the_book(url, query)
-        return quick == slow and quick.raw_path == slow.raw_path and str(quick) == str(slow)
-    except Exception:  # noqa: BLE001  # whatever a later httpx does instead, the slow way is right
-        return False
-
-
-with_query = _with_query_quickly if _agree() else _with_query_by_the_book
+def httpx_timeouts(timeouts: Timeouts) -> dict[str, float]:
+    """Return the timeouts as httpx's transports understand them, in seconds."""
+    return {"connect": timeouts.connect, "read": timeouts.read, "write": timeouts.read, "pool": timeouts.attempt}

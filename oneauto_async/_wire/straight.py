@@ -1,0 +1,40 @@
+"""Whether a lookup may go straight to our transport, below httpx's requests and responses.
+
+``AsyncClient.send`` with its request and response objects costs more than all else about a lookup, for things our calls
+do not use: an auth flow, redirects, cookies, a log line nobody reads. But whoever has come between the client and the
+network (hooks, mounts, mocks, logging, a class of their own) must see every call: a mocked test that reached the paid
+service would cost money. So the straight way is open only if nobody has, and any doubt closes it.
+"""
+
+from __future__ import annotations
+
+import logging
+
+import httpx
+
+from .http11 import HTTP11Transport
+from .mocks import stock_transport_is_mocked
+
+_STEPS = ("send", "_send_handling_auth", "_send_handling_redirects", "_send_single_request")
+_ORIGINALS = tuple(getattr(httpx.AsyncClient, name, None) for name in _STEPS)
+"""The methods of httpx's that recorders and mocks replace."""
+
+_HANDLE = HTTP11Transport.handle_async_request
+_log = logging.getLogger("httpx")
+
+
+def straight_way(client: httpx.AsyncClient, url: httpx.URL) -> HTTP11Transport | None:
+    """Return our transport if the client would send to this address through it with nobody watching, else ``None``."""
+    if type(client) is not httpx.AsyncClient or not vars(client).keys().isdisjoint(_STEPS):
+        return None
+    if tuple([getattr(httpx.AsyncClient, name, None) for name in _STEPS]) != _ORIGINALS:
+        return None
+    if any(client.event_hooks.values()) or _log.isEnabledFor(logging.INFO) or client.is_closed:
+        return None
+    transport = client._transport_for_url(url)  # asked each time: mocks replace it, mounts decide in it
+    return transport if type(transport) is HTTP11Transport and _is_itself(transport) else None
+
+
+def _is_itself(transport: HTTP11Transport) -> bool:
+    patched = HTTP11Transport.handle_async_request is not _HANDLE or "handle_async_request" in vars(transport)
+    return not patched and not stock_transport_is_mocked()

@@ -432,6 +432,15 @@ def test_the_rest_is_not_written_over_the_answers_it_belongs_to(
     assert (code, "holds the answers" in stderr) == (2, True)
 
 
+@pytest.mark.parametrize("output", [".", "/", ""])
+def test_a_directory_as_output_is_refused(ids: Path, output: str) -> None:
+    """With one line that says what to do, before anything is asked for."""
+    done = oneauto("bulk", str(ids), "--simulate", "-o", output)
+    assert (done.returncode, "Traceback" in done.stderr) == (2, False)
+    assert "is a directory" in done.stderr
+
+
+
 @posix
 def test_a_reader_that_has_seen_enough_is_no_drama(ids: Path) -> None:
     """As with ``| head``: no traceback, no further calls, and a word about what could not be handed over."""

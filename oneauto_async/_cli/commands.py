@@ -10,7 +10,7 @@ from .book import Book
 from .exits import RefusedError
 from .inputs import checked_arguments, read_ids
 from .job import Job
-from .outputs import file_sink, rest_path, stdout_sink
+from .outputs import checked_target, file_sink, rest_path, stdout_sink
 from .running import run
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ def bulk(
 ) -> Exit:
     """Look up the ids of a file."""
     if output is not None:
+        checked_target(output)
         _spare_the_input(source, output)
     ids = read_ids(source, column=column, form=input_form)
     sink = file_sink(output, form, len(ids.rows)) if output is not None else stdout_sink(form, held=False)

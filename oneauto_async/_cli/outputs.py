@@ -56,7 +56,7 @@ def file_sink(output: Path, form: str | None, rows: int) -> FileSink:
     Raises:
         RefusedError: the file cannot be written, or no format is known for it.
     """
-    target = _checked_target(output)
+    target = checked_target(output)
     form = form or _SUFFIXES.get(output.suffix.lower())
     if form not in FORMATS:
         raise RefusedError(
@@ -250,7 +250,7 @@ class _Part:
             data = data[self._file.write(data) :]
 
 
-def _checked_target(path: Path) -> Path:
+def checked_target(path: Path) -> Path:
     """Return the file a path stands for, links followed, if it can be replaced."""
     try:
         target = path.resolve()

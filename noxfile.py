@@ -37,7 +37,7 @@ def lint(session: nox.Session) -> None:
 @nox.session(python=OLDEST)
 def types(session: nox.Session) -> None:
     """Check types strictly, the tests' and examples' too: they are how users call the library."""
-    session.install("-e", ".[test]", "mypy>=1.14", "nox")
+    session.install("-e", ".[test]", "mypy>=1.14", "nox", "aiohttp>=3.10", "uvloop>=0.20")
     session.run("mypy", "oneauto_async", "tests", "docs/examples", "noxfile.py")
 
 
@@ -53,6 +53,14 @@ def slow(session: nox.Session) -> None:
     """Run the tests that take minutes: a million ids, and given limits over real sockets."""
     session.install("-e", ".[test]")
     session.run("pytest", "-m", "slow", *session.posargs)
+
+
+@nox.session(python=OLDEST)
+def benchmark(session: nox.Session) -> None:
+    """Measure lookups beside httpx and aiohttp; ``-- --quick`` for a first look."""
+    session.install("-e", ".", "aiohttp>=3.11", "trustme>=1.1", "uvloop>=0.21")
+    session.chdir("tests")
+    session.run("python", "-m", "benchmarks", *session.posargs)
 
 
 @nox.session(python=OLDEST)

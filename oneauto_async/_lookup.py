@@ -11,7 +11,7 @@ from . import _report
 from ._classify import Answer, Doubtful, QuotaUsedUp, Throttled, Unavailable, classify, request_id
 from ._flow.flights import Flight
 from ._flow.governor import Governor, Grant, Patience
-from ._flow.retry import Ended, pursue
+from ._flow.retry import RETRIABLE, Ended, pursue
 from ._report import Facts
 from ._structure import SchemaMismatch, structure_function
 from ._wire.exchange import Attempted, Exchange, Lost, Reply, Unsent
@@ -69,7 +69,10 @@ class Lookup(Generic[T]):
         """Pursue the id to an outcome; every failure of the service or the way to it is a value."""
         self.flight, self.began = flight, self.started
         try:
-            ended = await pursue(self._attempt, self.tools.policy, self.tools.clock, self)
+            progress = self.progress
+            ended = await self._attempt()
+            if isinstance(ended, RETRIABLE):
+                ended = await pursue(self._attempt, ended, self.tools.policy, self.tools.clock, self, progress)
         except OneAutoError as refusal:
             return _report.turned_away(refusal, self._facts(Billing.NOT_BILLED))
         finally:

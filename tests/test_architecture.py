@@ -59,7 +59,6 @@ TESTING_MAY_IMPORT = {room for rooms in LAYERS[:2] for room in rooms}
 DOORS = {
     "httpx": {"_wire", "_client", TESTING},
     "httptools": {"_wire.reading"},
-    "httpcore": {"_wire.mocks"},
     "certifi": {"_wire.http11"},
     "tenacity": {"_flow.retry"},
     "cattrs": {"_structure"},
@@ -290,7 +289,7 @@ def test_importing_loads_only_core_dependencies() -> None:
     """
     loaded = in_a_fresh_interpreter(
         "import json, sys\n"
-        "import attrs, cattrs, cattrs.gen, certifi, httpcore, httptools, httpx, tenacity\n"
+        "import attrs, cattrs, cattrs.gen, certifi, httptools, httpx, tenacity\n"
         "before = set(sys.modules)\n"
         "import oneauto_async\n"
         "print(json.dumps(sorted({name.partition('.')[0] for name in set(sys.modules) - before})))"

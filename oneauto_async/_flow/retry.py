@@ -119,19 +119,29 @@ class _Rules:
         return 0.0
 
 
-async def pursue(attempt: Callable[[], Awaitable[Ended]], policy: RetryPolicy, clock: Clock, trail: Trail) -> Ended:
-    """Make attempts until a verdict is final or the patience of the policy ends, and return the last one.
+RETRIABLE = (Pending, Doubtful, Lost, Throttled, Unavailable, Unsent)
+"""What may be worth another request; anything else is final after the first, and costs no retry machinery."""
+
+
+async def pursue(
+    attempt: Callable[[], Awaitable[Ended]],
+    first: Ended,
+    policy: RetryPolicy,
+    clock: Clock,
+    trail: Trail,
+    progress: int,
+) -> Ended:
+    """Go on after a first attempt, until a verdict is final or the patience of the policy ends; return the last one.
 
     Arguments:
         attempt: makes one request and says how it ended; its exceptions and cancellation pass through.
+        first: how the first attempt ended.
         policy: how patiently.
         clock: time, sleep and jitter.
         trail: the lookup, as far as the rules need to see it.
+        progress: the trail's progress before the first attempt.
     """
-    rules = _Rules(policy, clock, trail, progress_seen=trail.progress)
-    first = await attempt()
-    if not isinstance(first, Pending | Doubtful | Lost | Throttled | Unavailable | Unsent):
-        return first
+    rules = _Rules(policy, clock, trail, progress_seen=progress)
     return await _retrying(rules, clock)(_Replayed(first, attempt))
 
 

@@ -81,7 +81,8 @@ class Pool:
         """Close every connection, lent ones included."""
         self._closed = True
         for limit in self._dials:
-            limit.reschedule(0)
+            with suppress(RuntimeError):  # it is just running out by itself
+                limit.reschedule(0)
         if self._sweeper is not None:
             self._sweeper.cancel()
         for connection in tuple(self._all):

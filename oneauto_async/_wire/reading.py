@@ -187,7 +187,7 @@ class ResponseReader:
         """A header line, or a trailer, which nobody asked for and which is dropped."""
         if self.head_complete:
             return
-        self.headers.append((name, value))
+        self.headers.append((name, value.rstrip(b" \t")))  # llhttp leaves what RFC 9110, 5.5, says is no part of it
         if len(self.headers) > self._bounds.headers:
             raise BadResponseError(f"more than {self._bounds.headers} header lines")
 

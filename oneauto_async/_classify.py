@@ -274,8 +274,10 @@ def error_text(body: bytes) -> str:
 def _stated_error(envelope: dict[str, Any]) -> str | None:
     result = envelope.get("result")
     nested = result.get("error") if isinstance(result, dict) else None
-    stated = (envelope.get("error"), nested, envelope.get("message"), envelope.get("Message"))
-    return next((_said(text) for text in stated if text), None)
+    for text in (envelope.get("error"), nested, envelope.get("message"), envelope.get("Message")):
+        if text:
+            return _said(text)
+    return None
 
 
 def _said(value: Any) -> str:

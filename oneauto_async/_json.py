@@ -21,7 +21,7 @@ def decode_json(body: bytes) -> Any:
         ValueError: not UTF-8, not JSON, or something behind the value; NaN and infinities are not JSON.
         RecursionError: nested too deeply.
     """
-    return _DECODER.decode(body.decode("utf-8-sig"))
+    return _DECODER.decode(body.decode("utf-8").removeprefix("\ufeff"))
 
 
 def is_legal_json(value: Any) -> bool:

@@ -135,14 +135,19 @@ class RateLimit:
 class Secret:
     """A text that shows itself to nobody who does not ask: masked in every repr, refused by pickle and copy."""
 
-    __slots__ = ("_value",)
+    __slots__ = ("_raw", "_value")
 
     def __init__(self, value: str) -> None:
         self._value = value
+        self._raw = value.encode()
 
     def reveal(self) -> str:
         """Return the text itself."""
         return self._value
+
+    def reveal_bytes(self) -> bytes:
+        """Return the text as it goes over the wire."""
+        return self._raw
 
     def __repr__(self) -> str:
         return "<secret>"

@@ -120,7 +120,7 @@ class Governor:
     def acquire_at_once(self) -> Grant | None:
         """Return a grant if there is nothing to wait for."""
         now = self._clock.monotonic()
-        if self._waiting() or now < self._quota_until or self._delay(now) > 0:
+        if self._retries or self._newcomers or now < self._quota_until or self._delay(now) > 0:
             return None
         return self._grant(now)
 

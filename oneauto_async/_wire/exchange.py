@@ -151,13 +151,13 @@ class Exchange:
 
     def _mask(self, reply: Reply) -> Reply:
         """Take the key out of a reply that echoes it, so that nothing downstream can show it."""
-        key = self._key.reveal()
+        key, raw_key = self._key.reveal(), self._key.reveal_bytes()
         if len(key) < SHORTEST_MASKED_KEY:
             return reply
-        if key.encode() not in reply.body and key not in " ".join([value for _, value in reply.headers]):
+        if raw_key not in reply.body and key not in " ".join([value for _, value in reply.headers]):
             return reply
         headers = tuple((name, value.replace(key, "***")) for name, value in reply.headers)
-        return attrs.evolve(reply, headers=headers, body=reply.body.replace(key.encode(), b"***"))
+        return attrs.evolve(reply, headers=headers, body=reply.body.replace(raw_key, b"***"))
 
     def _masked(self, text: str) -> str:
         return text.replace(self._key.reveal(), "***")

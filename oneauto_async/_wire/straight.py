@@ -9,6 +9,7 @@ service would cost money. So the straight way is open only if nobody has, and an
 from __future__ import annotations
 
 import logging
+import operator
 
 import httpx
 
@@ -16,7 +17,8 @@ from .http11 import HTTP11Transport
 from .mocks import stock_transport_is_mocked
 
 _STEPS = ("send", "_send_handling_auth", "_send_handling_redirects", "_send_single_request")
-_ORIGINALS = tuple(getattr(httpx.AsyncClient, name, None) for name in _STEPS)
+_steps_of = operator.attrgetter(*(name for name in _STEPS if hasattr(httpx.AsyncClient, name)))
+_ORIGINALS = _steps_of(httpx.AsyncClient)
 """The methods of httpx's that recorders and mocks replace."""
 
 _HANDLE = HTTP11Transport.handle_async_request
@@ -27,7 +29,7 @@ def straight_way(client: httpx.AsyncClient, url: httpx.URL) -> HTTP11Transport |
     """Return our transport if the client would send to this address through it with nobody watching, else ``None``."""
     if type(client) is not httpx.AsyncClient or not vars(client).keys().isdisjoint(_STEPS):
         return None
-    if tuple([getattr(httpx.AsyncClient, name, None) for name in _STEPS]) != _ORIGINALS:
+    if _steps_of(httpx.AsyncClient) != _ORIGINALS:
         return None
     if any(client.event_hooks.values()) or _log.isEnabledFor(logging.INFO) or client.is_closed:
         return None

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, deque
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Coroutine, Iterable
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Coroutine, Iterable
 from types import TracebackType
 from typing import Any, Generic, Protocol, Self, TypeAlias, TypeVar
 
@@ -37,9 +37,6 @@ T = TypeVar("T")
 
 Ids: TypeAlias = Iterable[str | int] | AsyncIterable[str | int]
 
-_END = object()
-"""What follows the last id."""
-
 BUFFER_FACTOR = 2
 """Lookups under way and outcomes waiting for the consumer or for their turn: together at most this many per slot."""
 
@@ -47,7 +44,7 @@ BUFFER_FACTOR = 2
 class Desk(Protocol):
     """Where a batch gets its lookups: the client."""
 
-    async def book(self, vehicle_id: str, seat: Seat) -> Flight | Outcome[Any]:
+    def book(self, vehicle_id: str, seat: Seat) -> Awaitable[Flight | Outcome[Any]]:
         """Start or join the lookup of a canonical id once the client has a free slot, or return its known outcome.
 
         No request leaves before control goes back to the event loop.
@@ -193,23 +190,20 @@ class Batch(Generic[T]):
         ids = _read(self._ids)
         try:
             index = 0
-            while (value := await self._next_id(ids)) is not _END:
+            self._is_reading = True
+            async for value in ids:
+                self._is_reading = False
                 await self._room.acquire()
                 await self._admit(index, value)
                 index += 1
+                self._is_reading = True
         except Exception as fault:  # noqa: BLE001  # of the iterable that was given; the consumer must hear of it
             self._fail(fault)
         finally:
+            self._is_reading = False
             self._input_ended = True
             self._news.set()
             await ids.aclose()
-
-    async def _next_id(self, ids: AsyncGenerator[Any, None]) -> Any:
-        self._is_reading = True
-        try:
-            return await anext(ids, _END)
-        finally:
-            self._is_reading = False
 
     async def _admit(self, index: int, value: str | int) -> None:
         try:

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import ssl
 import warnings
-from collections.abc import AsyncIterable, Callable, Iterable
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterable
 from types import TracebackType
 from typing import Any, NoReturn, Self, TypeVar, overload
 
@@ -405,8 +405,8 @@ class _Desk:
     client: OneAutoClient
     route: Route[Any]
 
-    async def book(self, vehicle_id: str, seat: Seat) -> Flight | Outcome[Any]:
-        return await self.client._book(vehicle_id, self.route, seat)
+    def book(self, vehicle_id: str, seat: Seat) -> Awaitable[Flight | Outcome[Any]]:
+        return self.client._book(vehicle_id, self.route, seat)
 
     def leave(self, flight: Flight, seat: Seat) -> None:
         self.client._flights.leave(flight, seat)

@@ -106,6 +106,10 @@ def _number(value: Any, _: Any) -> float:
     raise Mismatch(f"expected number, got {_got(value)}")
 
 
+def _number_or_null(value: Any, _: Any) -> float | None:
+    return None if value is None else _number(value, float)
+
+
 def _widened(value: int) -> float:
     try:
         widened = float(value)
@@ -198,6 +202,8 @@ def _nullable_hook(kind: Any, converter: Converter) -> Callable[[Any, Any], Any]
     """Look the inner hook up now; cattrs's own would look for it at each value, after the answer was paid for."""
     (inner,) = set(get_args(kind)) - {type(None)}
     hook = converter.get_structure_hook(inner)
+    if hook is _number:
+        return _number_or_null
     return lambda value, _: None if value is None else hook(value, inner)
 
 

@@ -164,12 +164,15 @@ class Connection(asyncio.Protocol):
                 answer.set_result(reader)
 
     def eof_received(self) -> bool:
-        """The other side is done."""
+        """The other side is done; over TLS asyncio says so too when the connection was cut without TLS's own notice.
+
+        A body without a length then ends here as well, as with httpx's stock transport: a cut answer is no whole JSON.
+        """
         self._ended_by(None)
         return False
 
     def connection_lost(self, error: Exception | None) -> None:
-        """The connection is gone; without an end announced before it, over TLS too, what came may not be all."""
+        """The connection is gone; without an end announced before it, what came may not be all."""
         self._ended_by(error or ConnectionResetError())
         self._end()
 

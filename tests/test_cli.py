@@ -440,7 +440,6 @@ def test_a_directory_as_output_is_refused(ids: Path, output: str) -> None:
     assert "is a directory" in done.stderr
 
 
-
 @posix
 def test_a_reader_that_has_seen_enough_is_no_drama(ids: Path) -> None:
     """As with ``| head``: no traceback, no further calls, and a word about what could not be handed over."""

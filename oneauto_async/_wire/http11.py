@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import Self
 
-import certifi
 import httpx
 
 from .connection import Patience
@@ -87,7 +86,7 @@ class HTTP11Transport(httpx.AsyncBaseTransport):
             return await self._stock_transport().handle_async_request(request)
         timeouts = request.extensions.get("timeout", {})
         reader = await self.fetch(origin_of(request.url), request_head(request), timeouts, record)
-        return _response(reader, record.body)
+        return _response(reader, record)
 
     async def fetch(
         self, origin: Origin, head: bytes, timeouts: Mapping[str, float | None], record: FlightRecord
@@ -159,6 +158,8 @@ class HTTP11Transport(httpx.AsyncBaseTransport):
 
 def default_ssl_context() -> ssl.SSLContext:
     """Return a context that trusts certifi's authorities; the standard library's own defaults forbid TLS before 1.2."""
+    import certifi  # only needed by a client that opens TLS connections of its own
+
     return ssl.create_default_context(cafile=certifi.where())
 
 
@@ -200,10 +201,11 @@ def _is_token(name: bytes) -> bool:
 _TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 
-def _response(reader: ResponseReader, body: bytes) -> httpx.Response:
-    drop = (b"content-encoding", b"content-length") if reader.is_coded else ()
-    headers = [header for header in reader.headers if header[0].lower() not in drop]
-    return httpx.Response(reader.status, headers=headers, stream=httpx.ByteStream(body))
+def _response(reader: ResponseReader, record: FlightRecord) -> httpx.Response:
+    headers = reader.headers
+    if reader.is_coded and record.body != reader.body:  # its coding was undone: httpx must not try
+        headers = [header for header in headers if header[0].lower() not in (b"content-encoding", b"content-length")]
+    return httpx.Response(reader.status, headers=headers, stream=httpx.ByteStream(record.body))
 
 
 def _undo_coding(record: FlightRecord, limit: int) -> None:

@@ -6,14 +6,20 @@ It counts requests and bills per id, so that both sides' books can be compared.
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
+import socket
+import ssl
+import struct
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
+from itertools import pairwise
 from typing import TypeAlias
 from urllib.parse import parse_qs, urlsplit
 
 import attrs
+import trustme
 
 CANARY_KEY = "canary-key-0123456789abcdef-never-to-be-seen"
 
@@ -36,11 +42,12 @@ ANSWER = json.dumps({"success": True, "result": RESULT, "error": ""}).encode()
 
 @attrs.frozen
 class Asked:
-    """One request as it came."""
+    """One request as it came; ``connection`` counts the server's connections from 1."""
 
     vehicle_id: str
     target: str
     head: bytes
+    connection: int = 0
 
     @property
     def headers(self) -> list[tuple[str, str]]:
@@ -60,6 +67,7 @@ class RawServer:
         self.asked: list[Asked] = []
         self.bills: Counter[str] = Counter()
         self.connections = 0
+        self.open = 0
         self.in_flight = 0
         self.max_in_flight = 0
         self.base_url = ""
@@ -77,22 +85,27 @@ class RawServer:
     async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve one connection until either side ends it."""
         self.connections += 1
+        self.open += 1
+        number = self.connections
         task = asyncio.current_task()
         assert task is not None
         self._handlers.add(task)
         try:
             while head := await reader.readuntil(b"\r\n\r\n"):
-                await self._serve(head, reader, writer)
-        except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
+                await self._serve(number, head, reader, writer)
+        except (asyncio.IncompleteReadError, ConnectionError, ssl.SSLError, asyncio.CancelledError):
             pass
         finally:
+            self.open -= 1
             self._handlers.discard(task)
             writer.close()
 
-    async def _serve(self, head: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _serve(
+        self, number: int, head: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
         target = head.split(b" ", 2)[1].decode()
         vehicle_id = parse_qs(urlsplit(target).query).get("evdb_vehicle_id", [""])[0]
-        asked = Asked(vehicle_id, target, head[:-4])
+        asked = Asked(vehicle_id, target, head[:-4], number)
         self.asked.append(asked)
         self.in_flight += 1
         self.max_in_flight = max(self.max_in_flight, self.in_flight)
@@ -108,12 +121,33 @@ class RawServer:
         await asyncio.gather(*self._handlers, return_exceptions=True)
 
 
+@functools.cache
+def authority() -> trustme.CA:
+    """Return a certificate authority that only `trusting` contexts trust."""
+    return trustme.CA()
+
+
+def serving(*names: str) -> ssl.SSLContext:
+    """Return a server's context, with a certificate of the `authority` for these names."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority().issue_cert(*names).configure_cert(context)
+    return context
+
+
+def trusting() -> ssl.SSLContext:
+    """Return a client's context that trusts the `authority` and checks host names."""
+    context = ssl.create_default_context()
+    authority().configure_trust(context)
+    return context
+
+
 @asynccontextmanager
-async def raw_server() -> AsyncIterator[RawServer]:
-    """Run a `RawServer` on a free port of 127.0.0.1."""
+async def raw_server(host: str = "127.0.0.1", tls: ssl.SSLContext | None = None) -> AsyncIterator[RawServer]:
+    """Run a `RawServer` on a free port of this machine."""
     server = RawServer()
-    listening = await asyncio.start_server(server.handle, "127.0.0.1", 0, limit=2**20)
-    server.base_url = f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}"
+    listening = await asyncio.start_server(server.handle, host, 0, limit=2**20, ssl=tls)
+    shown = f"[{host}]" if ":" in host else host
+    server.base_url = f"http{'s' if tls else ''}://{shown}:{listening.sockets[0].getsockname()[1]}"
     try:
         yield server
     finally:
@@ -168,6 +202,8 @@ def breaks_off(before: bytes = b"", *, reset: bool = False, billed: bool = False
         await writer.drain()
         if reset:
             await asyncio.sleep(0.01)  # what was written must leave before the reset overtakes it
+            # Without this an abort ends in FIN like any other end, unless something was left unread.
+            writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             writer.transport.abort()
         raise ConnectionError
 
@@ -182,5 +218,50 @@ def never_answers(*, billed: bool = True) -> Behaviour:
     ) -> None:
         server.bills[asked.vehicle_id] += billed
         await reader.read()
+
+    return behave
+
+
+def split(data: bytes, cuts: Iterable[int]) -> list[bytes]:
+    """Cut bytes at these places; places beyond the end cut nothing."""
+    places = sorted({0, len(data), *(cut for cut in cuts if 0 < cut < len(data))})
+    return [data[start:end] for start, end in pairwise(places)]
+
+
+def sends_in_pieces(pieces: Iterable[bytes], *, billed: bool = True, ends: str = "") -> Behaviour:
+    """Send these pieces one by one, each in a read of its own as far as the network allows.
+
+    Arguments:
+        pieces: what to send.
+        billed: count a bill.
+        ends: "fin" or "rst" to end the connection afterwards.
+    """
+
+    async def behave(
+        server: RawServer, asked: Asked, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        server.bills[asked.vehicle_id] += billed
+        for piece in pieces:
+            writer.write(piece)
+            await writer.drain()
+            await asyncio.sleep(0.0005)
+        if ends:
+            await breaks_off(reset=ends == "rst")(server, asked, reader, writer)
+
+    return behave
+
+
+def pours(head: bytes, piece: bytes, *, pause: float = 0.0) -> Behaviour:
+    """Send the head, then the piece again and again until the other side closes."""
+
+    async def behave(
+        server: RawServer, asked: Asked, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        server.bills[asked.vehicle_id] += head.startswith(b"HTTP/1.1 200")
+        writer.write(head)
+        while not writer.is_closing():
+            writer.write(piece)
+            await writer.drain()
+            await asyncio.sleep(pause)
 
     return behave

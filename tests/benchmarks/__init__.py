@@ -1,0 +1,1 @@
+"""How fast lookups are, measured beside httpx and aiohttp: run ``nox -s benchmark``, or ``python -m benchmarks``."""

@@ -13,7 +13,6 @@ from typing import Any, NoReturn, Self, TypeVar, overload
 import attrs
 import httpx
 
-from . import settings
 from ._batch import Batch, Ids
 from ._flow.flights import Flight, Flights, FutureSeat, Seat
 from ._flow.governor import Governor
@@ -26,7 +25,7 @@ from .endpoints import VAN_BIDIRECTIONAL_CHARGING, Endpoint
 from .errors import ClientClosedError, ConfigurationError
 from .models import BidirectionalCharging
 from .outcomes import Outcome
-from .settings import RateLimit, RetryPolicy, Timeouts
+from .settings import RateLimit, RetryPolicy, Timeouts, find_api_key, find_base_url, require_seconds, require_whole
 
 T = TypeVar("T")
 
@@ -74,17 +73,17 @@ class OneAutoClient:
         base_url: str | None = None,
         max_concurrency: int = 100,
         retry: RetryPolicy = RetryPolicy(),  # noqa: B008  # frozen, like every default below
-        rate_limit: RateLimit | Governor = RateLimit.adaptive(),  # noqa: B008
-        timeouts: Timeouts = Timeouts(),  # noqa: B008
+        rate_limit: RateLimit | Governor = RateLimit.adaptive(),  # noqa: B008  # frozen
+        timeouts: Timeouts = Timeouts(),  # noqa: B008  # frozen
         ssl_context: ssl.SSLContext | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
         http_client: httpx.AsyncClient | None = None,
         clock: Clock | None = None,
     ) -> None:
-        settings.require_whole("max_concurrency", max_concurrency, 1)
+        require_whole("max_concurrency", max_concurrency, 1)
         _require_compatible(ssl_context, transport, http_client)
-        self._key = settings.api_key(api_key)
-        self._base_url = settings.base_url(base_url, sandbox)
+        self._key = find_api_key(api_key)
+        self._base_url = find_base_url(base_url, sandbox)
         self._max_concurrency = max_concurrency
         self._policy = retry
         self._timeouts = timeouts
@@ -286,8 +285,8 @@ class OneAutoClient:
             raise ConfigurationError(
                 f"ids must be an iterable of ids, not one {type(ids).__name__}; for one id use lookup()"
             )
-        settings.require_whole("concurrency", self._max_concurrency if concurrency is None else concurrency, 1)
-        settings.require_seconds("deadline", deadline)
+        require_whole("concurrency", self._max_concurrency if concurrency is None else concurrency, 1)
+        require_seconds("deadline", deadline)
         return Batch(
             ids,
             _Desk(self, self._route(endpoint)),

@@ -7,12 +7,11 @@ from typing import Generic, TypeVar
 
 import attrs
 
-from . import _report
 from ._classify import Answer, Doubtful, QuotaUsedUp, Throttled, Unavailable, classify, request_id
 from ._flow.flights import Flight
 from ._flow.governor import Governor, Grant, Patience
 from ._flow.retry import RETRIABLE, Ended, pursue
-from ._report import Facts
+from ._report import Facts, called_off, interrupted, mismatched, turned_away, unsuccessful
 from ._structure import SchemaMismatch, structure_function
 from ._wire.exchange import Attempted, Exchange, Lost, Reply, Unsent
 from ._wire.record import FlightRecord
@@ -74,7 +73,7 @@ class Lookup(Generic[T]):
             if isinstance(ended, RETRIABLE):
                 ended = await pursue(self._attempt, ended, self.tools.policy, self.tools.clock, self, progress)
         except OneAutoError as refusal:
-            return _report.turned_away(refusal, self._facts(Billing.NOT_BILLED))
+            return turned_away(refusal, self._facts(Billing.NOT_BILLED))
         finally:
             del self.flight  # each refers to the other: left so, every lookup would wait for the garbage collector
         return self._outcome(ended)
@@ -82,13 +81,13 @@ class Lookup(Generic[T]):
     def interrupted(self) -> Outcome[T]:
         """Return the outcome after the task was cancelled: in doubt if a request was under way."""
         sent = self._may_have_left()
-        return _report.interrupted(self._facts(Billing.UNKNOWN if sent else Billing.NOT_BILLED), sent=sent)
+        return interrupted(self._facts(Billing.UNKNOWN if sent else Billing.NOT_BILLED), sent=sent)
 
     def called_off(self, reason: NotSentReason, error: type[OneAutoError], text: str) -> Outcome[T]:
         """Return the outcome for a waiter that leaves now: in doubt if a request is under way."""
         sent = self._may_have_left()
         facts = self._facts(Billing.UNKNOWN if sent else Billing.NOT_BILLED)
-        return _report.called_off(reason, InDoubtError if sent else error, text, facts)
+        return called_off(reason, InDoubtError if sent else error, text, facts)
 
     def _may_have_left(self) -> bool:
         """Tell whether a request is under way of which it is not sure that nothing has left."""
@@ -164,11 +163,11 @@ class Lookup(Generic[T]):
 
     def _outcome(self, ended: Ended) -> Outcome[T]:
         if not isinstance(ended, Answer):
-            return _report.unsuccessful(ended, self._facts(ended.billing))
+            return unsuccessful(ended, self._facts(ended.billing))
         try:
             value = self.route.structure(ended.result)
         except SchemaMismatch as mismatch:
-            return _report.mismatched(mismatch.problems, self._facts(ended.billing))
+            return mismatched(mismatch.problems, self._facts(ended.billing))
         return Found(
             evdb_vehicle_id=self.vehicle_id,
             raw=self._raw(),

@@ -156,7 +156,7 @@ class Secret:
         raise TypeError("an API key is not pickled or copied; make a new client where you need one")
 
 
-def api_key(argument: str | None, environ: Mapping[str, str] = os.environ) -> Secret:
+def find_api_key(argument: str | None, environ: Mapping[str, str] = os.environ) -> Secret:
     """Find the key: the argument, else ``ONEAUTO_API_KEY`` or ``ONE_AUTO_API_KEY``, else ``ONEAUTO_API_KEY_FILE``.
 
     Raises:
@@ -212,7 +212,7 @@ def _checked_key(key: object, origin: str) -> Secret:
     return Secret(key)
 
 
-def base_url(base_url: str | None, sandbox: bool | None, environ: Mapping[str, str] = os.environ) -> str:
+def find_base_url(base_url: str | None, sandbox: bool | None, environ: Mapping[str, str] = os.environ) -> str:
     """Find the address: the arguments, else ``ONEAUTO_BASE_URL`` or ``ONEAUTO_SANDBOX``, else the live service.
 
     Returns:

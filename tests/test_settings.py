@@ -23,9 +23,9 @@ from oneauto_async.settings import (
     RetryPolicy,
     Secret,
     Timeouts,
-    api_key,
     api_key_from_file,
-    base_url,
+    find_api_key,
+    find_base_url,
     require_seconds,
     require_whole,
 )
@@ -46,7 +46,7 @@ def key_file(folder: Path, content: bytes, mode: int = 0o600) -> Path:
 def refusal_of(argument: Any, environ: dict[str, str] | None = None) -> str:
     """Return the message with which a key is refused; it never holds the key."""
     with pytest.raises(ConfigurationError) as caught:
-        api_key(argument, environ or {})
+        find_api_key(argument, environ or {})
     assert "canary" not in f"{caught.value} {caught.value!r} {vars(caught.value)}"
     assert caught.value.__cause__ is None
     return str(caught.value)
@@ -70,7 +70,7 @@ def refusal_of(argument: Any, environ: dict[str, str] | None = None) -> str:
 )
 def test_the_argument_beats_the_variables_and_they_the_file(argument: str | None, environ: dict[str, str]) -> None:
     """The nearer source wins; a blank variable counts as unset."""
-    assert api_key(argument, environ).reveal() == KEY
+    assert find_api_key(argument, environ).reveal() == KEY
 
 
 def test_without_a_key_the_message_says_what_to_do() -> None:
@@ -100,7 +100,7 @@ def test_the_vendors_placeholder_is_no_key(environ: dict[str, str]) -> None:
 @pytest.mark.parametrize("key", [f"{KEY}\n", f"\r\n{KEY}", f" {KEY}\t"])
 def test_space_around_a_key_is_dropped(key: str) -> None:
     """Secret mounts end in a newline, which httpx would print together with the key (C02)."""
-    assert api_key(key, {}).reveal() == KEY
+    assert find_api_key(key, {}).reveal() == KEY
 
 
 @pytest.mark.parametrize("inside", [" ", "\n", "\r\nx-evil: 1", "\x00", "\x7f", "é", "\u200b", "\ud800"])
@@ -120,7 +120,7 @@ def test_a_key_is_text(argument: Any) -> None:
 def test_any_text_is_a_sendable_key_or_refused(text: str) -> None:
     """What is accepted is the text itself, trimmed, in visible ASCII."""
     try:
-        key = api_key(text, {}).reveal()
+        key = find_api_key(text, {}).reveal()
     except ConfigurationError:
         return
     assert key == text.strip()
@@ -144,7 +144,7 @@ def test_any_text_is_a_sendable_key_or_refused(text: str) -> None:
 def test_a_key_file_is_read_right(tmp_path: Path, content: bytes) -> None:
     """Byte-order mark and line ends are dropped (C21)."""
     environ = {"ONEAUTO_API_KEY_FILE": str(key_file(tmp_path, content))}
-    assert api_key(None, environ).reveal() == KEY
+    assert find_api_key(None, environ).reveal() == KEY
 
 
 @pytest.mark.parametrize(
@@ -238,7 +238,7 @@ def test_an_argument_beats_the_environment(
     url: str | None, sandbox: bool | None, environ: dict[str, str], address: str
 ) -> None:
     """One source names the host; without any it is the live service."""
-    assert base_url(url, sandbox, environ) == address
+    assert find_base_url(url, sandbox, environ) == address
 
 
 def test_the_hosts_are_the_vendors() -> None:
@@ -250,13 +250,13 @@ def test_the_hosts_are_the_vendors() -> None:
 def test_sandbox_and_base_url_exclude_each_other(sandbox: bool) -> None:
     """Each names the host."""
     with pytest.raises(ConfigurationError, match="not both"):
-        base_url("https://proxy.example", sandbox, {})
+        find_base_url("https://proxy.example", sandbox, {})
 
 
 def test_both_variables_exclude_each_other() -> None:
     """A sandbox run must not go to another host unnoticed."""
     with pytest.raises(ConfigurationError, match="both set"):
-        base_url(None, None, {"ONEAUTO_BASE_URL": "https://proxy.example", "ONEAUTO_SANDBOX": "1"})
+        find_base_url(None, None, {"ONEAUTO_BASE_URL": "https://proxy.example", "ONEAUTO_SANDBOX": "1"})
 
 
 @pytest.mark.parametrize(
@@ -268,14 +268,14 @@ def test_both_variables_exclude_each_other() -> None:
 )
 def test_the_sandbox_variable_is_read_as_people_write_it(text: str, address: str) -> None:
     """Any common spelling of yes and no."""
-    assert base_url(None, None, {"ONEAUTO_SANDBOX": text}) == address
+    assert find_base_url(None, None, {"ONEAUTO_SANDBOX": text}) == address
 
 
 @pytest.mark.parametrize("text", ["maybe", "2", "ture", "sandbox"])
 def test_an_unclear_sandbox_variable_is_refused(text: str) -> None:
     """A typing mistake must not cost money on the live service."""
     with pytest.raises(ConfigurationError, match="ONEAUTO_SANDBOX must be true or false"):
-        base_url(None, None, {"ONEAUTO_SANDBOX": text})
+        find_base_url(None, None, {"ONEAUTO_SANDBOX": text})
 
 
 @pytest.mark.parametrize(
@@ -296,7 +296,7 @@ def test_an_unclear_sandbox_variable_is_refused(text: str) -> None:
 )
 def test_an_address_is_kept_without_its_trailing_slash(url: str, address: str) -> None:
     """The endpoint's path brings its own slashes; plain http is for this machine alone (T30)."""
-    assert base_url(url, None, {}) == address
+    assert find_base_url(url, None, {}) == address
 
 
 @pytest.mark.parametrize(
@@ -318,14 +318,14 @@ def test_an_address_is_kept_without_its_trailing_slash(url: str, address: str) -
 def test_an_address_the_key_must_not_go_to_is_refused(url: str) -> None:
     """Anything that is not plainly https, or http on this machine, is refused before anything is sent."""
     with pytest.raises(ConfigurationError, match="base_url"):
-        base_url(url, None, {})
+        find_base_url(url, None, {})
 
 
 @pytest.mark.parametrize("url", [b"https://proxy.example", 1, Path("/tmp")])
 def test_an_address_is_text(url: Any) -> None:
     """Everything else is refused by name."""
     with pytest.raises(ConfigurationError, match="must be text"):
-        base_url(url, None, {})
+        find_base_url(url, None, {})
 
 
 @pytest.mark.parametrize("place", ["user:canary@proxy.example", "canary@proxy.example", "u:canary@proxy.example:x"])
@@ -333,7 +333,7 @@ def test_an_address_is_text(url: Any) -> None:
 def test_a_password_in_the_address_is_refused_and_not_shown(scheme: str, place: str) -> None:
     """It belongs to no address, and no message repeats it."""
     with pytest.raises(ConfigurationError) as caught:
-        base_url(f"{scheme}://{place}", None, {})
+        find_base_url(f"{scheme}://{place}", None, {})
     assert "canary" not in str(caught.value)
 
 
@@ -342,7 +342,7 @@ def test_a_password_in_the_address_is_refused_and_not_shown(scheme: str, place: 
 def test_any_text_is_a_safe_address_or_refused(text: str) -> None:
     """What is accepted is https, or http to this machine, and nothing else is raised than the refusal."""
     try:
-        address = base_url(text, None, {})
+        address = find_base_url(text, None, {})
     except ConfigurationError:
         return
     assert address.startswith(("https://", "http://localhost", "http://127.", "http://[::1]"))

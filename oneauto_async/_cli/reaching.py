@@ -11,7 +11,7 @@ import attrs
 from .. import OneAutoClient, RateLimit, Timeouts
 from ..endpoints import CAR_BIDIRECTIONAL_CHARGING, VAN_BIDIRECTIONAL_CHARGING
 from ..errors import ConfigurationError
-from ..settings import api_key, api_key_from_file
+from ..settings import api_key_from_file, find_api_key
 from .exits import Exit, RefusedError
 from .progress import warn
 
@@ -94,7 +94,7 @@ def _key(key_file: Path | None) -> str:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
-            secret = api_key(None) if key_file is None else api_key_from_file(key_file)
+            secret = find_api_key(None) if key_file is None else api_key_from_file(key_file)
         except ConfigurationError as error:
             raise RefusedError(f"{error}; here: --key-file FILE, or --simulate to try without one", Exit.KEY) from None
     for warning in caught:

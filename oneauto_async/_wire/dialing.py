@@ -114,5 +114,10 @@ async def _connect_to(
     address: tuple[str, int], origin: Origin, make: Callable[[], Connection], tls: ssl.SSLContext | None
 ) -> Connection:
     loop, name = asyncio.get_running_loop(), origin.host if tls is not None else None
-    _, protocol = await loop.create_connection(make, *address, ssl=tls, server_hostname=name)
-    return protocol
+    connection = make()
+    try:
+        await loop.create_connection(lambda: connection, *address, ssl=tls, server_hostname=name)
+    except BaseException:
+        connection.close()  # at once: asyncio would wait for the other side's farewell
+        raise
+    return connection

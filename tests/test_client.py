@@ -21,7 +21,9 @@ from oneauto_async import (
     Billing,
     ClientClosedError,
     ConfigurationError,
+    ConnectionFailedError,
     Endpoint,
+    Failed,
     Found,
     InDoubt,
     InvalidVehicleIdError,
@@ -484,6 +486,19 @@ async def test_a_fault_in_the_transport_is_heard() -> None:
     async with OneAutoClient(CANARY_KEY, transport=httpx.MockTransport(broken)) as client:
         with pytest.raises(ZeroDivisionError):
             await client.lookup(1)
+
+
+@asynchronous
+async def test_an_http_client_closed_under_us_is_a_connection_failure(server: RawServer) -> None:
+    """Surely unsent, and one of our own errors."""
+    own = httpx.AsyncClient()
+    async with OneAutoClient(CANARY_KEY, base_url=server.base_url, http_client=own) as client:
+        await own.aclose()
+        outcome = await client.lookup(1)
+
+    assert isinstance(outcome, Failed)
+    assert isinstance(outcome.error, ConnectionFailedError)
+    assert server.asked == []
 
 
 @asynchronous

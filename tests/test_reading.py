@@ -452,7 +452,7 @@ def drain(reader: ResponseReader, pieces: list[bytes], eof: bool) -> bool:
 
 @given(st.one_of(JUNK, mutated()), CUTS, st.booleans())
 @example(b"\r\n" * 200, [], False)
-@hypothesis_settings(max_examples=1000, deadline=None)
+@hypothesis_settings(max_examples=500, deadline=None)
 def test_any_bytes_are_a_response_or_refused(data: bytes, cuts: list[int], eof: bool) -> None:
     """No other exception, no more than the bounds, and whole only if the framing says so."""
     reader = ResponseReader(TINY)
@@ -484,7 +484,7 @@ def assert_the_framing_says_so(reader: ResponseReader, data: bytes, eof: bool) -
 
 
 @given(st.one_of(JUNK, mutated()), CUTS, st.booleans())
-@hypothesis_settings(max_examples=1000, deadline=None)
+@hypothesis_settings(max_examples=500, deadline=None)
 def test_cuts_change_nothing_about_any_bytes(data: bytes, cuts: list[int], eof: bool) -> None:
     """What is whole, what is surplus and what is refused does not depend on how the network cuts."""
     whole, pieces = ResponseReader(TINY), ResponseReader(TINY)
@@ -496,7 +496,7 @@ def test_cuts_change_nothing_about_any_bytes(data: bytes, cuts: list[int], eof: 
 
 
 @given(mutated(), st.booleans())
-@hypothesis_settings(max_examples=1000, deadline=None)
+@hypothesis_settings(max_examples=500, deadline=None)
 def test_h11_never_reads_another_answer(data: bytes, eof: bool) -> None:
     """What both accept, both read alike."""
     reader = ResponseReader(SMALL)

@@ -287,7 +287,7 @@ async def fresh(server: RawServer) -> AsyncIterator[OneAutoClient]:
 
 
 @given(name=st.sampled_from([*SHORT]), cuts=st.lists(st.integers(1, 700), min_size=1, max_size=6))
-@hypothesis_settings(max_examples=100, deadline=None)
+@hypothesis_settings(max_examples=70, deadline=None)
 def test_it_does_not_depend_on_how_the_network_cuts(
     runner: asyncio.Runner, running_server: RawServer, name: str, cuts: list[int]
 ) -> None:
@@ -355,7 +355,7 @@ HEADERS = st.dictionaries(
     body=(ENVELOPES | JSON).map(lambda value: json.dumps(value).encode()) | st.binary(max_size=50),
     headers=HEADERS,
 )
-@hypothesis_settings(max_examples=200, deadline=None)
+@hypothesis_settings(max_examples=120, deadline=None)
 def test_any_body_and_headers_give_an_outcome(
     runner: asyncio.Runner, running_server: RawServer, number: int, body: bytes, headers: dict[str, str]
 ) -> None:
@@ -419,13 +419,13 @@ async def test_idle_connections_the_server_closes_unannounced(server: RawServer)
 
     outcomes = []
     async with OneAutoClient(CANARY_KEY, base_url=server.base_url, **OPTIONS) as client:
-        for number in range(60):
+        for number in range(40):
             server.on(str(number), answer_once)
             outcomes.append(await client.lookup(number))
-            await asyncio.sleep(limit - 0.005 + 0.01 * number / 60)
+            await asyncio.sleep(limit - 0.005 + 0.01 * number / 40)
 
     assert all(isinstance(outcome, Found | InDoubt) for outcome in outcomes)
-    assert sum(isinstance(outcome, Found) for outcome in outcomes) >= 50
+    assert sum(isinstance(outcome, Found) for outcome in outcomes) >= 30
     assert max(server.requests.values()) == 1
     for outcome in outcomes:
         if isinstance(outcome, Found):

@@ -53,6 +53,13 @@ class Framing(Enum):
 class ResponseReader:
     """One response: feed it bytes until it is ``complete``, or tell it that the connection ended."""
 
+    # One is made for each lookup: without a dictionary of its own it is smaller, and quicker to make.
+    __slots__ = (
+        *("_beyond_head", "_bounds", "_head_seen", "_interim", "_parser", "_rest", "_start", "_tail"),
+        *("body", "complete", "framing", "head_complete", "headers", "is_coded", "keep_alive", "status"),
+        *("surplus", "too_large"),
+    )
+
     def __init__(self, bounds: Bounds) -> None:
         self._bounds = bounds
         self._parser = httptools.HttpResponseParser(self)

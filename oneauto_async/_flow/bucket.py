@@ -26,7 +26,8 @@ class TokenBucket:
 
     def __init__(self, rate: float, burst: int) -> None:
         self.rate = rate
-        self._cushion = min(burst - 1.0, 0.1 + JITTER * rate)
+        # At most half of the burst's room, so that there is some left to make up for a call that went out late.
+        self._cushion = min((burst - 1.0) / 2.0, 0.1 + JITTER * rate)
         self._capacity = burst - self._cushion
         self._level = self._capacity
         self._filled_at = -math.inf

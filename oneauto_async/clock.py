@@ -11,7 +11,7 @@ from typing import Protocol
 __all__ = ["Clock", "SystemClock"]
 
 
-TIMER_GRAIN = 0.0015
+TIMER_GRAIN = 0.0025
 """Seconds by which a timer of asyncio's may be late: selectors count in whole milliseconds, and waking takes time."""
 
 MOST_YIELDS = 1000

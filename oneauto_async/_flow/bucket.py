@@ -9,11 +9,43 @@ JITTER = 0.010
 
 NARROW_JITTER = 0.003
 NARROW_SHARE = 0.02
-"""The same for a key without any burst, and its share of the rate at most: there, time spent on caution is lost."""
+"""The same for a key without any burst, and its share of a token's time at most, to begin with: there, time spent on
+caution is lost."""
 
+MARGIN_STEP = 0.005
+ACCEPTED_PER_REFUSED = 250
+"""A refused call widens the margin of a key without burst by this share of a token's time, an accepted one narrows it
+by the second number's part of that: it settles where one call in so many is refused, well under one in a hundred."""
+
+DELAY_WEIGHT = 0.1
+DELAY_STEP = 0.001
+"""The weight of one call in the usual time from grant to sending, and the most of it, in seconds, that can count: a
+call that had to open a connection says nothing of the others."""
 
 ROUNDING = 1e-9
 """A token short by less than this is whole: sums of floats are not exact."""
+
+
+class _Spacing:
+    """How a key without any burst keeps its calls apart: by a margin learnt from refusals, from when they left."""
+
+    def __init__(self, period: float) -> None:
+        self.margin = min(NARROW_SHARE * period, NARROW_JITTER)
+        self._widest = period
+        self._step = min(MARGIN_STEP * period, NARROW_JITTER)
+        self._usual_delay = 0.0
+
+    def widen(self) -> None:
+        self.margin = min(self._widest, self.margin + self._step)
+
+    def narrow(self) -> None:
+        self.margin = max(0.0, self.margin - self._step / ACCEPTED_PER_REFUSED)
+
+    def lateness(self, delay: float) -> float:
+        """Return how much longer than usual a call took to leave: only that brings the next one closer to it."""
+        late = delay - self._usual_delay
+        self._usual_delay += DELAY_WEIGHT * min(max(late, -DELAY_STEP), DELAY_STEP)
+        return late
 
 
 class TokenBucket:
@@ -21,26 +53,30 @@ class TokenBucket:
 
     The copy is kept a little emptier than the gateway's: sent evenly, calls arrive unevenly, and one that arrives early
     must still find a token there. ``JITTER * rate`` tokens cover that, paid once, at the start. A burst of 1 leaves no
-    room for it, so there the calls are spaced a little wider instead.
+    room for it, so there the calls are spaced wider instead, by a margin that is learnt.
     """
 
     def __init__(self, rate: float, burst: int) -> None:
-        self.rate = rate
+        self._period = 1.0 / rate
         # At most half of the burst's room, so that there is some left to make up for a call that went out late.
         self._cushion = min((burst - 1.0) / 2.0, 0.1 + JITTER * rate)
         self._capacity = burst - self._cushion
         self._level = self._capacity
         self._filled_at = -math.inf
-        if burst == 1:
-            self.rate = 1 / (1 / rate + min(NARROW_SHARE / rate, NARROW_JITTER))
+        self._spacing = _Spacing(self._period) if burst == 1 else None
 
     def __repr__(self) -> str:
         return f"<TokenBucket {self._level:.1f} of {self._capacity:.1f} tokens, {self.rate:g}/s>"
 
     @property
+    def rate(self) -> float:
+        """Tokens per second."""
+        return 1.0 / (self._period if self._spacing is None else self._period + self._spacing.margin)
+
+    @property
     def is_narrow(self) -> bool:
         """Tell whether a call that goes out late loses its token's time for good."""
-        return self._capacity <= 1.0
+        return self._spacing is not None
 
     def level(self, now: float) -> float:
         """Return the tokens there are at ``now``."""
@@ -59,11 +95,18 @@ class TokenBucket:
         """Return a token that was taken for a call that was never sent."""
         self._level = min(self._capacity, self._level + 1.0)
 
-    def postpone(self, moment: float) -> None:
-        """Learn that the last call left as late as one granted at ``moment``; matters only without room for jitter."""
-        if self.is_narrow and moment > self._filled_at:
-            self._filled_at = moment
+    def leave(self, granted: float, sent: float) -> None:
+        """Learn when a granted call began to leave: without room for jitter the next one keeps away from that."""
+        if self._spacing is not None:
+            self._filled_at = max(self._filled_at, granted + self._spacing.lateness(sent - granted))
+
+    def accept(self) -> None:
+        """Learn that a call was accepted: with no burst, the margin may shrink a little."""
+        if self._spacing is not None:
+            self._spacing.narrow()
 
     def drain(self, now: float) -> None:
         """Learn that the gateway's bucket is empty, as it is at every 429, and restore the cushion."""
         self._level, self._filled_at = min(self.level(now), -self._cushion), now
+        if self._spacing is not None:
+            self._spacing.widen()

@@ -103,7 +103,6 @@ class Governor:
         self._newcomers: deque[_Waiter] = deque()
         self._pump: asyncio.Task[None] | None = None
         self._granted = self._accepted = self._throttled = self._unavailable = 0
-        self._fastest_send: float | None = None
         self._shut_at_grant = 0
         self._throttles_in_a_row = 0
         self._quota_until = -math.inf
@@ -142,14 +141,13 @@ class Governor:
     def sent(self, grant: Grant, moment: float) -> None:
         """Learn when the request of a grant began to leave: a connection may have had to be opened first."""
         if self._bucket is not None:
-            # What every call needs to leave shifts all of them alike; only what goes beyond it brings two calls closer.
-            self._bucket.postpone(moment - (self._fastest_send or 0.0))
-            taken = moment - grant.at
-            self._fastest_send = taken if self._fastest_send is None else min(self._fastest_send, taken)
+            self._bucket.leave(grant.at, moment)
 
     def accept(self, grant: Grant) -> None:
         """Learn that the service answered, and refused nothing."""
         self._accepted += 1
+        if self._bucket is not None:
+            self._bucket.accept()
         self._throttles_in_a_row = 0
         self._quota_hold = QUOTA_HOLD
 
@@ -210,7 +208,9 @@ class Governor:
         if self._bucket is not None and self._throttles_in_a_row == 1:
             return 0.0  # one early arrival: the drained bucket waits just long enough
         doublings = self._throttles_in_a_row - 1
-        pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(doublings, 10))
+        # With a given rate, the time of one token is the natural first pause.
+        first = FIRST_PAUSE if self._bucket is None else min(FIRST_PAUSE, 1.0 / self._bucket.rate)
+        pause = min(LONGEST_PAUSE, first * 2.0 ** min(doublings, 10))
         return pause * (0.5 + 0.5 * self._clock.random())
 
     def _shut(self, now: float, retry_after: float | None, cause: Cause) -> None:

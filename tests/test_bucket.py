@@ -1,0 +1,67 @@
+"""The copy of the gateway's bucket: how it paces, and how a key without any burst is spaced."""
+
+from __future__ import annotations
+
+import random
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from oneauto_async._flow.bucket import TokenBucket
+
+
+def run(rate: float, calls: int, jitter: float, seed: int = 1) -> tuple[float, int]:
+    """Send so many calls through a bucket to a gateway that sees them up to ``jitter`` seconds late."""
+    rng, bucket = random.Random(seed), TokenBucket(rate, 1)
+    now, refused, level, filled_at = 0.0, 0, 1.0, 0.0
+    for _ in range(calls):
+        now += bucket.delay(now)
+        bucket.take(now)
+        bucket.leave(now, now)
+        arrival = now + rng.random() * jitter
+        level, filled_at = min(1.0, level + (arrival - filled_at) * rate), arrival
+        if level >= 1.0 - 1e-9:
+            level -= 1.0
+            bucket.accept()
+        else:
+            refused += 1
+            bucket.drain(now)
+    return now, refused
+
+
+@given(st.floats(10.0, 500.0), st.floats(0.0, 0.1))
+def test_without_burst_few_calls_are_refused_whatever_the_jitter(rate: float, jitter_share: float) -> None:
+    """The margin grows, by as many refusals as it takes, until less than one call in a hundred comes too early."""
+    _, refused = run(rate, 3000, jitter_share / rate)
+    assert refused <= 3000 * 0.01 + 20 * jitter_share / 0.1
+
+
+def test_without_burst_and_jitter_the_margin_disappears() -> None:
+    """A steady way to the gateway ends with the full rate."""
+    bucket = TokenBucket(100.0, 1)
+    for _ in range(2000):
+        bucket.accept()
+    assert bucket.rate == 100.0
+
+
+def test_without_burst_the_next_call_keeps_away_from_one_that_left_late() -> None:
+    """A call that left 5 ms later than usual moves the next one by as much."""
+    bucket = TokenBucket(100.0, 1)
+    now = 0.0
+    for _ in range(100):
+        now += bucket.delay(now)
+        bucket.take(now)
+        bucket.leave(now, now + 0.001)
+    usual = bucket.delay(now)
+    now += usual
+    bucket.take(now)
+    bucket.leave(now, now + 0.006)
+    assert abs(bucket.delay(now) - usual - 0.005) < 1e-4
+
+
+def test_without_burst_a_shared_key_cannot_widen_the_margin_without_end() -> None:
+    """Refusals that are not ours to avoid halve the pace at most; the gate does the rest."""
+    bucket = TokenBucket(100.0, 1)
+    for moment in range(10_000):
+        bucket.drain(float(moment))
+    assert bucket.rate >= 50.0

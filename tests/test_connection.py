@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Iterator
 from typing import Any
 
@@ -89,6 +90,34 @@ async def test_a_connection_serves_one_exchange_after_the_other() -> None:
     line.connection.close()
     assert repr(line.connection) == "<Connection closed, 1 served>"
     assert line.ends == [line.connection]
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        [ONE],
+        [ONE[:20], ONE[20:]],
+        [b"HTTP/1.1 100 Continue\r\n\r\n" + ONE],
+        [b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"2\r\n{}\r\n0\r\n\r\n"],
+    ],
+)
+async def test_an_exchange_leaves_nothing_to_the_garbage_collector(pieces: list[bytes]) -> None:
+    """Else it would have thousands of readers to find, at the lookups' cost."""
+    line = open_line()
+    gc.collect()
+    gc.disable()
+    try:
+        asking = line.ask()
+        await asyncio.sleep(0)
+        for piece in pieces:
+            line.connection.data_received(piece)
+        await asyncio.wait([asking])
+        assert asking.result().complete
+        del asking
+        assert ResponseReader not in map(type, gc.get_objects())
+    finally:
+        gc.enable()
 
 
 @pytest.mark.asyncio

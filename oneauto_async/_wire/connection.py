@@ -101,6 +101,7 @@ class Connection(asyncio.Protocol):
 
     def _finish(self, reader: ResponseReader) -> None:
         self._answer = self._reader = None
+        reader.release()
         self.served += 1
         if reader.surplus or not (reader.complete and reader.keep_alive):
             self.close()

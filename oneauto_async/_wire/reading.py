@@ -62,7 +62,7 @@ class ResponseReader:
 
     def __init__(self, bounds: Bounds) -> None:
         self._bounds = bounds
-        self._parser = httptools.HttpResponseParser(self)
+        self._parser: httptools.HttpResponseParser | None = None
         self._head_seen = 0
         self._interim = False
         self._rest = 0
@@ -94,6 +94,8 @@ class ResponseReader:
             data = self._feed_head(data)
         if data or (self.head_complete and not self.complete):
             self._feed_body(data)
+        if self.complete:
+            self.release()
 
     def feed_eof(self) -> None:
         """Learn that the connection ended.
@@ -105,6 +107,13 @@ class ResponseReader:
             self.complete = True
         elif not self.complete:
             raise BadResponseError("the connection ended before the answer did")
+
+    def release(self) -> None:
+        """Let go of the parser, which is not needed any more.
+
+        Each of the two refers to the other: left so, every response would wait for the garbage collector.
+        """
+        self._parser = None
 
     # The head: fed up to its very end, so that what follows is known to be body.
 
@@ -134,10 +143,12 @@ class ResponseReader:
         """Drop an interim response (1xx); the final one follows."""
         self._interim = False
         self._start = b""
-        self._parser = httptools.HttpResponseParser(self)
+        self.release()
         self.headers = []
 
     def _parse(self, data: bytes) -> None:
+        if self._parser is None:  # made late: a request that waits for its answer needs none
+            self._parser = httptools.HttpResponseParser(self)
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
@@ -202,6 +213,7 @@ class ResponseReader:
         """The head is whole: judge the status, and learn where the body ends."""
         if self.head_complete:
             return
+        assert self._parser is not None
         status = self._parser.get_status_code()
         # llhttp reads RTSP and ICE too.
         if self._start != b"HTTP/" or status < 100 or self._parser.get_http_version() not in ("1.1", "1.0"):

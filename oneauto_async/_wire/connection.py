@@ -204,6 +204,6 @@ def _note(reader: ResponseReader, record: FlightRecord) -> None:
     if reader.head_complete:
         record.stage = Stage.COMPLETE if reader.complete else Stage.ANSWERED
         record.status = reader.status
-        record.headers = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in reader.headers]
+        record.headers = reader.headers
         record.body = bytes(reader.body)
         record.flaw = Flaw.TOO_LARGE if reader.too_large else None

@@ -204,8 +204,9 @@ _TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 def _response(reader: ResponseReader, record: FlightRecord) -> httpx.Response:
     headers = reader.headers
     if reader.is_coded and record.body != reader.body:  # its coding was undone: httpx must not try
-        headers = [header for header in headers if header[0].lower() not in (b"content-encoding", b"content-length")]
-    return httpx.Response(reader.status, headers=headers, stream=httpx.ByteStream(record.body))
+        headers = [header for header in headers if header[0].lower() not in ("content-encoding", "content-length")]
+    raw = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers]  # httpx takes text for ASCII
+    return httpx.Response(reader.status, headers=raw, stream=httpx.ByteStream(record.body))
 
 
 def _undo_coding(record: FlightRecord, limit: int) -> None:

@@ -70,8 +70,8 @@ class ResponseReader:
         self._beyond_head = 0
         self._tail = b""
         self.status = 0
-        self.headers: list[tuple[bytes, bytes]] = []
-        self.body = bytearray()
+        self.headers: list[tuple[str, str]] = []
+        self.body: bytes | bytearray = b""
         self.framing = Framing.NONE
         self.head_complete = False
         self.complete = False
@@ -123,8 +123,9 @@ class ResponseReader:
         self._head_seen += end
         if self._head_seen > self._bounds.head:
             raise BadResponseError(f"more than {self._bounds.head} bytes of headers")
-        self._start = (self._start + data[:end]).lstrip(b"\r\n")[:5]
-        self._parse(data[:end])
+        head = data[:end]
+        self._start = (self._start + head).lstrip(b"\r\n")[:5]
+        self._parse(head)
         if self._interim:
             self._expect_another_head()
         return data[end:]
@@ -190,7 +191,12 @@ class ResponseReader:
 
     def _append(self, data: bytes) -> None:
         room = self._bounds.body - len(self.body)
-        self.body += data[:room]
+        piece = data[:room]
+        if not self.body:
+            self.body = piece  # most bodies come in one piece, which needs no buffer
+        else:
+            self.body = self.body if isinstance(self.body, bytearray) else bytearray(self.body)
+            self.body += piece
         if len(data) > room:
             self.too_large = True
             raise BadResponseError(f"more than {self._bounds.body} bytes of body")
@@ -205,7 +211,8 @@ class ResponseReader:
         """A header line, or a trailer, which nobody asked for and which is dropped."""
         if self.head_complete:
             return
-        self.headers.append((name, value.rstrip(b" \t")))  # llhttp leaves what RFC 9110, 5.5, says is no part of it
+        # llhttp leaves the white space behind a value, which RFC 9110, 5.5, says is no part of it.
+        self.headers.append((name.decode("latin-1"), value.rstrip(b" \t").decode("latin-1")))
         if len(self.headers) > self._bounds.headers:
             raise BadResponseError(f"more than {self._bounds.headers} header lines")
 
@@ -244,14 +251,14 @@ class ResponseReader:
         self.framing = Framing.UNTIL_CLOSE
         for name, value in self.headers:
             match name.lower():
-                case b"content-length":
+                case "content-length":
                     self.framing, self._rest = Framing.LENGTH, int(value)
                     self.complete = self._rest == 0
-                case b"transfer-encoding" if self.framing is Framing.CHUNKED or value.strip().lower() != b"chunked":
+                case "transfer-encoding" if self.framing is Framing.CHUNKED or value.lower() != "chunked":
                     raise BadResponseError("a transfer coding that was not asked for")
-                case b"transfer-encoding":
+                case "transfer-encoding":
                     self.framing = Framing.CHUNKED
-                case b"content-encoding":
+                case "content-encoding":
                     self.is_coded = True
                 case _:
                     pass

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Generic, TypeVar
 
 import attrs
@@ -58,6 +57,7 @@ class Lookup(Generic[T]):
     started: float
     flight: Flight = attrs.field(init=False)
     began: float = attrs.field(init=False)
+    grant: Grant = attrs.field(init=False)
     attempts: int = 0
     wasted: int = 0
     doubts: int = 0
@@ -107,30 +107,34 @@ class Lookup(Generic[T]):
         return self.tools.governor.accepted
 
     async def _attempt(self) -> Ended:
+        """Make one request; while it is under way the flight is not ended for lack of waiters."""
         governor = self.tools.governor
         grant = governor.acquire_at_once() or await governor.acquire(self._patience(), retrying=self.attempts > 0)
-        self.began = self.began if self.attempts else grant.at
-        self.attempts += 1
-        ended = self._judge(await self._ask(grant))
-        self._tell_governor(grant, ended)
-        return ended
-
-    def _patience(self) -> Patience:
-        policy = self.tools.policy
-        if not self.attempts:  # waiting for one's turn costs no patience, only a shut gate does
-            return Patience(longest_closing=policy.max_retry_after, longest_wait=policy.total)
-        return Patience(longest_closing=policy.max_retry_after, until=self.began + policy.total)
-
-    async def _ask(self, grant: Grant) -> Attempted:
-        """Make one request; while it is under way the flight is not ended for lack of waiters."""
-        self.record = FlightRecord(on_sent=partial(self.tools.governor.sent, grant))
+        self._begin(grant)
+        self.record = FlightRecord(on_sent=self._left)
         self.flight.in_attempt = True
         try:
             attempted = await self.tools.exchange.ask(self.route.endpoint, self.vehicle_id, self.record)
         finally:
             self.flight.in_attempt = False
         self.record = None
-        return attempted
+        ended = self._judge(attempted)
+        self._tell_governor(grant, ended)
+        return ended
+
+    def _begin(self, grant: Grant) -> None:
+        self.grant = grant
+        self.began = self.began if self.attempts else grant.at
+        self.attempts += 1
+
+    def _left(self, moment: float) -> None:
+        self.tools.governor.sent(self.grant, moment)
+
+    def _patience(self) -> Patience:
+        policy = self.tools.policy
+        if not self.attempts:  # waiting for one's turn costs no patience, only a shut gate does
+            return Patience(longest_closing=policy.max_retry_after, longest_wait=policy.total)
+        return Patience(longest_closing=policy.max_retry_after, until=self.began + policy.total)
 
     def _judge(self, attempted: Attempted) -> Ended:
         if not isinstance(attempted, Reply):

@@ -62,6 +62,9 @@ class Lost:
 
 Attempted: TypeAlias = Reply | Unsent | Lost
 
+_FAILURES = (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, OSError)
+"""What httpx, a transport or a socket under it may raise; a timeout is an OSError."""
+
 
 class Exchange:
     """Asks one question over an `httpx.AsyncClient`, once: no redirect, no cookie, no auth, no resend."""
@@ -86,7 +89,18 @@ class Exchange:
         Cancellation passes through; the record then tells whether the request had left.
         """
         mould = self._moulds.get(endpoint) or self._cast(endpoint)
-        failure = await self._try(mould, vehicle_id, record)
+        if self._client.is_closed:
+            return Unsent(text="the http_client that was given is closed", final=True)
+        record.deadline = self._timeouts.attempt
+        transport = straight_way(self._client, mould.url)
+        failure: Unsent | Lost | None = None
+        try:
+            if transport is not None:
+                await transport.fetch(mould.origin, mould.head(vehicle_id), self._seconds, record)
+            else:
+                await self._through_httpx(mould.request(vehicle_id, self._seconds, record), record)
+        except _FAILURES as error:
+            failure = self._failure(error, record)
         if record.status is None:
             assert failure is not None
             return failure
@@ -95,30 +109,6 @@ class Exchange:
     def _cast(self, endpoint: Endpoint[Any]) -> Mould:
         mould = self._moulds[endpoint] = Mould.cast(endpoint, self._base_url, self._key)
         return mould
-
-    async def _try(self, mould: Mould, vehicle_id: str, record: FlightRecord) -> Unsent | Lost | None:
-        """Make the exchange; what came is in the record, and if nothing did, the failure says what that means."""
-        if self._client.is_closed:
-            return Unsent(text="the http_client that was given is closed", final=True)
-        record.deadline = self._timeouts.attempt
-        transport = straight_way(self._client, mould.url)
-        try:
-            if transport is not None:
-                await transport.fetch(mould.origin, mould.head(vehicle_id), self._seconds, record)
-            else:
-                await self._through_httpx(mould.request(vehicle_id, self._seconds, record), record)
-        except (TimeoutError, httpx.TimeoutException) as error:
-            record.flaw = record.flaw or Flaw.TIMED_OUT
-            return self._translate(error, record)
-        except httpx.HTTPStatusError as error:  # raised by a hook of the user's, which has seen the status
-            record.status = error.response.status_code
-            record.headers = tuple(error.response.headers.multi_items())
-            record.flaw = Flaw.TRUNCATED
-            return self._translate(error, record)
-        except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, OSError) as error:
-            record.flaw = record.flaw or Flaw.TRUNCATED
-            return self._translate(error, record)
-        return None
 
     async def _through_httpx(self, request: httpx.Request, record: FlightRecord) -> None:
         """Send the full way: hooks, logs, mounts and mocks see the request, and any transport may be under it."""
@@ -139,6 +129,16 @@ class Exchange:
                 record.sent(self._clock.monotonic())
 
         return trace
+
+    def _failure(self, error: Exception, record: FlightRecord) -> Unsent | Lost:
+        """Note why no whole answer came, and return what that says of the money in case no status came either."""
+        if isinstance(error, httpx.HTTPStatusError):  # raised by a hook of the user's, which has seen the status
+            record.status, record.flaw = error.response.status_code, Flaw.TRUNCATED
+            record.headers = tuple(error.response.headers.multi_items())
+        elif record.flaw is None:
+            late = isinstance(error, TimeoutError | httpx.TimeoutException)
+            record.flaw = Flaw.TIMED_OUT if late else Flaw.TRUNCATED
+        return self._translate(error, record)
 
     def _translate(self, error: Exception, record: FlightRecord) -> Unsent | Lost:
         """Turn an exception into what it says of the money, and drop it: it holds the request, and so the key."""

@@ -106,7 +106,9 @@ class HTTP11Transport(httpx.AsyncBaseTransport):
         pool = self._open_pool()
         left = self._deadline if record.deadline is None else record.deadline
         until = asyncio.get_running_loop().time() + left
-        connection = await pool.take(origin, wait=timeouts.get("pool"), connect=timeouts.get("connect"), until=until)
+        connection = pool.take_at_once(origin) or await pool.take(
+            origin, wait=timeouts.get("pool"), connect=timeouts.get("connect"), until=until
+        )
         try:
             read = timeouts.get("read")
             reader = await connection.exchange(head, record, Patience(until, left if read is None else read))

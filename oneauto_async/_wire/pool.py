@@ -40,6 +40,12 @@ class Pool:
         waiting = len(self._waiters)
         return f"<Pool of {self._most}: {self._lent} lent, {self._count_idle()} idle, {waiting} waiting>"
 
+    def take_at_once(self, origin: Origin) -> Connection | None:
+        """Lend an idle connection, if there is a usable one and nobody stands in line."""
+        connection = self._pop_idle(origin) if self._lent < self._most and not self._waiters else None
+        self._lent += connection is not None
+        return connection
+
     async def take(self, origin: Origin, *, wait: float | None, connect: float | None, until: float) -> Connection:
         """Lend a usable connection: an idle one, or a new one.
 

@@ -216,6 +216,18 @@ async def test_patience_ends(limits: dict[str, float]) -> None:
 
 
 @pytest.mark.asyncio
+async def test_nothing_is_written_once_the_deadline_has_come() -> None:
+    """Getting the connection took too long; it is as good as it was."""
+    line = open_line()
+    with pytest.raises(httpx.ConnectTimeout):
+        await line.ask(Patience(until=asyncio.get_running_loop().time()))
+    assert line.wire.written == b""
+    assert line.record.stage is Stage.NOT_SENT
+    assert repr(line.connection) == "<Connection idle, 0 served>"
+    assert line.connection.is_usable
+
+
+@pytest.mark.asyncio
 async def test_each_byte_renews_the_patience_with_silence_but_not_the_deadline() -> None:
     """A drip outlives the first and not the second."""
     loop = asyncio.get_running_loop()

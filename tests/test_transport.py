@@ -592,6 +592,20 @@ async def test_the_record_may_name_its_own_deadline(server: RawServer) -> None:
 
 
 @pytest.mark.asyncio
+@pytest.mark.parametrize("connected", [False, True])
+async def test_no_request_leaves_after_its_deadline(server: RawServer, connected: bool) -> None:
+    """Connecting may take no time, and come too late all the same."""
+    record = FlightRecord(deadline=0.0)
+    async with ours() as client:
+        if connected:
+            await client.get(server.base_url + PATH)
+        with pytest.raises(httpx.ConnectTimeout):
+            await client.get(server.base_url + PATH, extensions={"oneauto_async.flight": record})
+    assert record.stage is Stage.NOT_SENT
+    assert len(server.asked) == connected
+
+
+@pytest.mark.asyncio
 async def test_silence_ends_before_the_deadline(server: RawServer) -> None:
     """The read timeout is httpx's: between two pieces."""
     server.on("1", never_answers())

@@ -77,6 +77,7 @@ class Connection(asyncio.Protocol):
         """Write a request and return its whole response; the record tells how far it got.
 
         Raises:
+            httpx.ConnectTimeout: the patience had ended before; nothing was written, and the connection is still good.
             httpx.ReadTimeout: the patience ended.
             httpx.ReadError: the connection broke.
             httpx.RemoteProtocolError: what came is not a response that can be trusted, or ended early.
@@ -84,15 +85,17 @@ class Connection(asyncio.Protocol):
         Cancelling closes the connection.
         """
         loop = asyncio.get_running_loop()
+        now = loop.time()
+        if now >= patience.until:
+            raise httpx.ConnectTimeout("no time was left to send the request")
         assert self._transport is not None
         answer: asyncio.Future[ResponseReader] = loop.create_future()
         reader = ResponseReader(self._bounds)
         self._answer, self._reader = answer, reader
         self._transport.write(request)
-        self._heard_at = loop.time()
-        record.sent(self._heard_at, len(request))
-        self._patience = patience
-        self._look_again_at(patience.next_look(self._heard_at))
+        record.sent(now, len(request))
+        self._heard_at, self._patience = now, patience
+        self._look_again_at(patience.next_look(now))
         try:
             return await answer
         finally:

@@ -194,6 +194,9 @@ class Pool:
 
 
 def _shorter(limit: float | None, until: float) -> float:
-    """Return the seconds a step may take; a millisecond at least, so that what needs no time is still done."""
+    """Return the seconds a step may take; a millisecond at least, so that what needs no time is still done.
+
+    Nothing is sent in that millisecond: the connection sees to it.
+    """
     left = until - asyncio.get_running_loop().time()
     return max(0.001, left if limit is None else min(limit, left))

@@ -11,7 +11,7 @@ import asyncio
 import random
 from collections import Counter, deque
 from functools import cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import attrs
 import httpx
@@ -202,13 +202,17 @@ class VirtualTransport(HTTP11Transport):
         return f"<VirtualTransport of process {self._process}>"
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """Send a request of any client's to the gateway; the record of one of ours learns of each step."""
+        """Send any client's request to the gateway; the record of one of ours learns of each step."""
         record = request.extensions.get(RECORD) or FlightRecord()
+        await self.exchange(request, record)
+        return httpx.Response(record.status or 0, headers=list(record.headers), content=record.body)
+
+    async def exchange(self, request: httpx.Request, record: FlightRecord) -> None:
+        """Do the same without an httpx response: what came stands in the record."""
         record.is_kept = True
         answer = await self.ask(request.url.query.partition(PARAMETER)[2].decode(), record)
-        headers = [("content-type", "application/json"), *answer.headers]
-        record.status, record.headers, record.body, record.stage = answer.status, headers, answer.body, Stage.COMPLETE
-        return httpx.Response(answer.status, headers=headers, content=answer.body)
+        record.headers = [("content-type", "application/json"), *answer.headers]
+        record.status, record.body, record.stage = answer.status, answer.body, Stage.COMPLETE
 
     async def ask(self, vehicle_id: str, record: FlightRecord) -> SimulatedAnswer:
         """Open a connection if none is idle, send, and wait for the answer.
@@ -239,3 +243,23 @@ class VirtualTransport(HTTP11Transport):
                 return
         if world.connecting:
             await asyncio.sleep(world.connecting)
+
+
+class VirtualHttpClient(httpx.AsyncClient):
+    """A client for ``OneAutoClient(http_client=…)`` that hands requests to a `VirtualTransport` and does nothing else.
+
+    What httpx does around a transport (auth, redirects, cookies, responses) is not used by lookups, takes no virtual
+    time, and half of the real time of a run.
+    """
+
+    def __init__(self, transport: VirtualTransport) -> None:
+        super().__init__(transport=transport, trust_env=False)
+        self._to_gateway = transport
+
+    async def send(self, request: httpx.Request, **options: Any) -> httpx.Response:
+        """Send; the request's record has the answer, so the response is an empty one."""
+        await self._to_gateway.exchange(request, request.extensions[RECORD])
+        return _EMPTY
+
+
+_EMPTY = httpx.Response(200)

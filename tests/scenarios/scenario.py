@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import math
 import random
-from collections.abc import Iterator
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import attrs
@@ -15,7 +15,7 @@ from oneauto_async import Found, OneAutoClient, Outcome, RateLimit
 from oneauto_async.testing import VirtualClock
 from oneauto_async.testing.clock import VirtualEventLoop
 
-from .gateway import Books, Gateway
+from .gateway import Books, Gateway, VirtualHttpClient
 from .ideal import ideal_time, within_quotas
 from .world import World
 
@@ -185,15 +185,22 @@ def _arrange_stalls(world: World) -> None:
         loop.call_at(stall.start, loop.jump, stall.length)
 
 
-def _client(scenario: Scenario, gateway: Gateway, clock: VirtualClock, given: bool) -> OneAutoClient:
-    return OneAutoClient(
-        KEY,
-        base_url=BASE_URL,
-        transport=gateway.transport(),
-        clock=clock,
-        rate_limit=scenario.rate_limit(given=given),
-        max_concurrency=scenario.slots,
-    )
+@asynccontextmanager
+async def _client(
+    scenario: Scenario, gateway: Gateway, clock: VirtualClock, given: bool
+) -> AsyncIterator[OneAutoClient]:
+    async with (
+        VirtualHttpClient(gateway.transport()) as http_client,
+        OneAutoClient(
+            KEY,
+            base_url=BASE_URL,
+            http_client=http_client,
+            clock=clock,
+            rate_limit=scenario.rate_limit(given=given),
+            max_concurrency=scenario.slots,
+        ) as client,
+    ):
+        yield client
 
 
 @attrs.define(eq=False)

@@ -56,6 +56,13 @@ def slow(session: nox.Session) -> None:
 
 
 @nox.session(python=OLDEST)
+def scenarios(session: nox.Session) -> None:
+    """Run the governor's scenarios in virtual time: each with ten seeds, and the grid."""
+    session.install("-e", ".[test]")
+    session.run("pytest", "-m", "scenarios", *session.posargs)
+
+
+@nox.session(python=OLDEST)
 def benchmark(session: nox.Session) -> None:
     """Measure lookups beside httpx and aiohttp; ``-- --quick`` for a first look."""
     session.install("-e", ".", "aiohttp>=3.11", "trustme>=1.1", "uvloop>=0.21")

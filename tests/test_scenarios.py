@@ -1,0 +1,79 @@
+"""How well a key's limit is used, in virtual time, against an exact model of the gateway.
+
+By default each scenario is run once, and a few drawn at random; ``-m scenarios`` runs them all, ten times each.
+"""
+
+from __future__ import annotations
+
+import pytest
+from scenarios.allowances import goal
+from scenarios.grid import drawn
+from scenarios.named import NAMED, STEADY
+from scenarios.scenario import Goal, Scenario, run
+
+HOW = pytest.mark.parametrize("told", [True, False], ids=["given", "learnt"])
+EACH = pytest.mark.parametrize("scenario", NAMED, ids=str)
+SAMPLE, GRID, SEEDS = (1, 12, 15), 200, 10
+
+
+def require_goal(scenario: Scenario, seed: int, *, told: bool) -> None:
+    """Run once and fail with all that is not as it should be."""
+    result = run(scenario, seed, given=told)
+    faults = result.faults(scenario.goal(given=told))
+    assert not faults, f"{scenario}, seed {seed}: {', '.join(faults)}; {result}"
+
+
+@HOW
+@EACH
+def test_each_scenario_reaches_its_goal(scenario: Scenario, told: bool) -> None:
+    """Every id is answered once and in time, and few calls are turned away."""
+    require_goal(scenario, 0, told=told)
+
+
+@HOW
+@pytest.mark.parametrize("number", SAMPLE)
+def test_mixtures_reach_theirs(number: int, told: bool) -> None:
+    """A few of those drawn at random."""
+    require_goal(drawn(number), 0, told=told)
+
+
+@pytest.mark.scenarios
+@HOW
+@EACH
+@pytest.mark.parametrize("seed", range(1, SEEDS))
+def test_each_scenario_reaches_its_goal_whatever_the_seed(scenario: Scenario, seed: int, told: bool) -> None:
+    """The same with other draws of latency and jitter."""
+    require_goal(scenario, seed, told=told)
+
+
+@pytest.mark.scenarios
+@HOW
+@pytest.mark.parametrize("number", range(GRID))
+def test_the_whole_grid_reaches_its_goals(number: int, told: bool) -> None:
+    """Other keys, other ways, several troubles at once."""
+    require_goal(drawn(number), number, told=told)
+
+
+def test_the_same_seed_gives_the_same_run() -> None:
+    """To the last digit, every call at the same moment."""
+    scenario = Scenario(
+        name="", world=STEADY, count=200, given=Goal(), learnt=Goal(), processes=2, cancelled=0.2, concurrency=10
+    )
+
+    first, second = run(scenario, 3, given=False), run(scenario, 3, given=False)
+
+    assert first == second
+    assert first.books.events == second.books.events
+
+
+@EACH
+def test_derived_goals_are_those_of_the_scenarios_with_a_name(scenario: Scenario) -> None:
+    """What the grid allows is not far from what the named scenarios do, and never stricter: troubles are added up."""
+    for told in (True, False):
+        named = scenario.goal(given=told)
+        derived = goal(scenario.world, scenario.count, scenario.processes, given=told)
+        if named.ratio is None or named.waste is None or derived.ratio is None or derived.waste is None:
+            continue  # the one that only has to stop
+        if scenario.retry_after_scope is None:
+            assert -0.001 <= derived.ratio - named.ratio <= 0.025
+            assert -0.001 <= derived.waste - named.waste <= 0.008

@@ -63,6 +63,14 @@ def scenarios(session: nox.Session) -> None:
 
 
 @nox.session(python=OLDEST)
+def week(session: nox.Session) -> None:
+    """Run a virtual week at 5/s, three million lookups twice; ``-- --hours 6`` for less."""
+    session.install("-e", ".[test]")
+    session.chdir("tests")
+    session.run("python", "-m", "scenarios.week", *session.posargs)
+
+
+@nox.session(python=OLDEST)
 def benchmark(session: nox.Session) -> None:
     """Measure lookups beside httpx and aiohttp; ``-- --quick`` for a first look."""
     session.install("-e", ".", "aiohttp>=3.11", "trustme>=1.1", "uvloop>=0.21")

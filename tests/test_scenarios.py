@@ -10,6 +10,7 @@ from scenarios.allowances import goal
 from scenarios.grid import drawn
 from scenarios.named import NAMED, STEADY
 from scenarios.scenario import Goal, Scenario, run
+from scenarios.week import run_week, week
 
 HOW = pytest.mark.parametrize("told", [True, False], ids=["given", "learnt"])
 EACH = pytest.mark.parametrize("scenario", NAMED, ids=str)
@@ -77,3 +78,12 @@ def test_derived_goals_are_those_of_the_scenarios_with_a_name(scenario: Scenario
         if scenario.retry_after_scope is None:
             assert -0.001 <= derived.ratio - named.ratio <= 0.025
             assert -0.001 <= derived.waste - named.waste <= 0.008
+
+
+@pytest.mark.scenarios
+@HOW
+def test_hours_at_a_low_rate_stay_at_the_limit(told: bool) -> None:
+    """Six hours at 5/s; ``python -m scenarios.week`` goes on for the rest of the week."""
+    scenario = week(6 * 3600)
+
+    assert not run_week(scenario, given=told).faults(scenario.goal(given=told))

@@ -171,7 +171,7 @@ async def _run(scenario: Scenario, gateway: Gateway, clock: VirtualClock, given:
     _arrange_stalls(scenario.world)
     async with AsyncExitStack() as stack:
         processes = [
-            _Process(scenario, await stack.enter_async_context(_client(scenario, gateway, clock, given)), number)
+            _Process(scenario, await stack.enter_async_context(client_of(scenario, gateway, clock, given)), number)
             for number in range(scenario.processes)
         ]
         answered = await asyncio.gather(*(process.run() for process in processes))
@@ -186,9 +186,10 @@ def _arrange_stalls(world: World) -> None:
 
 
 @asynccontextmanager
-async def _client(
+async def client_of(
     scenario: Scenario, gateway: Gateway, clock: VirtualClock, given: bool
 ) -> AsyncIterator[OneAutoClient]:
+    """Open a client as one more process of the scenario has it."""
     async with (
         VirtualHttpClient(gateway.transport()) as http_client,
         OneAutoClient(

@@ -126,6 +126,22 @@ def test_a_call_leaves_when_its_connection_is_open() -> None:
     assert [event.left for event in gateway.books.events] == pytest.approx([0.4, 1.5, 7.0])
 
 
+def test_a_call_that_is_refused_may_be_answered_sooner() -> None:
+    """What the gateway refuses by itself does not take the backend's time."""
+    gateway = Gateway(World(limit=Limit(1, 1), latency=Latency(1, 1, outward=0.25, refused=0.5)))
+    transport = gateway.transport()
+
+    async def call() -> float:
+        await transport.handle_async_request(httpx.Request("GET", "https://gateway.invalid/"))
+        return asyncio.get_running_loop().time()
+
+    async def main() -> list[float]:
+        return list(await asyncio.gather(call(), call()))
+
+    assert VirtualClock().run(main()) == pytest.approx([1.0, 0.5])
+    assert [event.arrived for event in gateway.books.events] == pytest.approx([0.25, 0.25])
+
+
 def answers(world: World, count: int) -> list[httpx.Response]:
     """Send calls one after the other and return their answers."""
     transport = Gateway(world).transport()

@@ -77,7 +77,7 @@ class _Call:
     vehicle_id: str
     process: int
     left: float
-    way_back: float
+    latency: float
     answered: asyncio.Future[SimulatedAnswer]
 
 
@@ -113,17 +113,17 @@ class Gateway:
     def take(self, vehicle_id: str, process: int) -> asyncio.Future[SimulatedAnswer]:
         """Take a call that leaves now; the future ends when its answer is back. Nothing calls it back."""
         loop = asyncio.get_running_loop()
-        latency, left = self.world.latency, loop.time()
-        both_ways = self._random.uniform(latency.low, latency.high)
-        outward = both_ways * latency.outward
-        call = _Call(vehicle_id, process, left, both_ways - outward, loop.create_future())
-        loop.call_at(left + outward, self._arrive, call, left + outward)
+        latency = self._random.uniform(self.world.latency.low, self.world.latency.high)
+        call = _Call(vehicle_id, process, loop.time(), latency, loop.create_future())
+        arrival = call.left + latency * self.world.latency.outward
+        loop.call_at(arrival, self._arrive, call, arrival)
         return call.answered
 
     def _arrive(self, call: _Call, moment: float) -> None:
         fate, answer = self._decide(moment)
         self.note(Event(call.left, moment, call.process, call.vehicle_id, fate))
-        asyncio.get_running_loop().call_at(moment + call.way_back, _deliver, call.answered, answer)
+        share = self.world.latency.refused if fate in {REFUSED, QUOTA} else 1.0
+        asyncio.get_running_loop().call_at(call.left + call.latency * share, _deliver, call.answered, answer)
 
     def note(self, event: Event) -> None:
         """Enter a call into the books."""

@@ -13,6 +13,9 @@ SHORTEST, LONGEST, SECONDS = 1500, 12_000, 60.0
 """Lookups of a scenario: what the key allows in a minute, but enough to tell a per cent from chance, and no more than
 takes two real seconds."""
 
+WAYS = ((0.5, 1.0), (0.3, 1.0), (0.7, 1.0), (0.25, 0.5), (0.05, 0.1))
+"""Shares of the latency: to the gateway, and there and back for what it refuses; the rest is the backend's time."""
+
 
 def drawn(number: int) -> Scenario:
     """Return one scenario; the same number gives the same one."""
@@ -71,7 +74,8 @@ class _Chance:
     def _latency(self) -> Latency:
         chance = self._stream("latency")
         mean, spread = _log_uniform(chance, 0.005, 2.0), chance.choice((0.0, 0.1, 0.3, 0.5))
-        return Latency(_round(mean * (1 - spread)), _round(mean * (1 + spread)), outward=chance.choice((0.3, 0.5, 0.7)))
+        outward, refused = chance.choice(WAYS)
+        return Latency(_round(mean * (1 - spread)), _round(mean * (1 + spread)), outward=outward, refused=refused)
 
     def _connecting(self, latency: Latency) -> float:
         chance = self._stream("connecting")

@@ -34,11 +34,13 @@ class Latency:
     Attributes:
         low, high: the range.
         outward: the share of it that passes before the call arrives.
+        refused: the share of it that a call takes which the gateway refuses by itself, and does not pass on.
     """
 
     low: float
     high: float
     outward: float = 0.5
+    refused: float = 1.0
 
     @property
     def mean(self) -> float:

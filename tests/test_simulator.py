@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import json
 import logging
+import math
 import socket
 import sys
 import threading
@@ -23,7 +24,8 @@ import oneauto_async.testing as testing
 from oneauto_async.endpoints import CAR_BIDIRECTIONAL_CHARGING, VAN_BIDIRECTIONAL_CHARGING
 from oneauto_async.errors import ConfigurationError
 from oneauto_async.models import BidirectionalCharging, SupportStatus
-from oneauto_async.testing import SIMULATOR_KEY, SPECIAL_IDS, Outage, Simulator, VirtualClock, serve
+from oneauto_async.settings import RateLimit
+from oneauto_async.testing import SIMULATOR_KEY, SPECIAL_IDS, LimitChange, Outage, Simulator, VirtualClock, serve
 
 T = TypeVar("T")
 Ask: TypeAlias = Callable[..., Awaitable[httpx.Response]]
@@ -236,6 +238,33 @@ def test_retry_after_comes_only_on_request() -> None:
 
     assert play(Simulator(rate=1), script) == []
     assert play(Simulator(rate=1, retry_after="1.5"), script) == ["1.5"]
+
+
+def test_a_limit_changes_when_it_is_told_to() -> None:
+    """From one moment on the key allows more, from another nothing is counted; tokens never exceed the burst."""
+    changes = [LimitChange(30, RateLimit(None)), LimitChange(10, RateLimit(2, 2))]
+
+    async def script(ask: Ask) -> list[list[int]]:
+        seen = []
+        for pause in (0, 9, 1, 10, 10):
+            await asyncio.sleep(pause)
+            seen.append([(await ask("1")).status_code for _ in range(3)])
+        return seen
+
+    assert play(Simulator(rate=1, limit_changes=changes), script) == [
+        [200, 429, 429],
+        [200, 429, 429],
+        [200, 429, 429],
+        [200, 200, 429],
+        [200, 200, 200],
+    ]
+
+
+@pytest.mark.parametrize("at", [-1, math.nan])
+def test_a_limit_changes_at_a_moment_that_comes(at: float) -> None:
+    """A moment before the first request, or none, is refused at once."""
+    with pytest.raises(ConfigurationError, match="LimitChange"):
+        LimitChange(at, RateLimit(1))
 
 
 def test_a_quota_counts_accepted_calls() -> None:

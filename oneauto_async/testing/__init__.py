@@ -6,6 +6,7 @@ The pytest plugin beside them (`oneauto_async.testing.pytest_plugin`) is found b
 from __future__ import annotations
 
 from ._live_hosts import LiveHostRefusedError, refuse_live_hosts
+from ._options import LimitChange
 from .clock import VirtualClock
 from .server import SimulatorServer, serve
 from .simulator import SIMULATOR_KEY, SPECIAL_IDS, Outage, SimulatedAnswer, Simulator
@@ -13,6 +14,7 @@ from .simulator import SIMULATOR_KEY, SPECIAL_IDS, Outage, SimulatedAnswer, Simu
 __all__ = [
     "SIMULATOR_KEY",
     "SPECIAL_IDS",
+    "LimitChange",
     "LiveHostRefusedError",
     "Outage",
     "SimulatedAnswer",

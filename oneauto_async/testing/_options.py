@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from ..errors import ConfigurationError
-from ..settings import require_whole
+from ..settings import RateLimit, require_whole
 from ._gateway import SimulatedAnswer, gateway_answer
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Iterable
 
-__all__ = ["Outage", "checked_keys", "checked_quota", "checked_range", "failure"]
+__all__ = ["LimitChange", "Outage", "checked_changes", "checked_keys", "checked_quota", "checked_range", "failure"]
 
 
 def _is_seconds(instance: object, attribute: attrs.Attribute[Any], value: float) -> None:
-    checked_range(f"Outage.{attribute.name}", value)
+    checked_range(f"{type(instance).__name__}.{attribute.name}", value)
 
 
 def _is_failure(instance: object, attribute: attrs.Attribute[Any], value: int) -> None:
@@ -48,6 +48,19 @@ class Outage:
         return gateway_answer(self.status).with_retry_after(self.retry_after)
 
 
+@attrs.frozen
+class LimitChange:
+    """A moment from which each key has another limit. Tokens stay, as far as the new burst holds them.
+
+    Attributes:
+        at: seconds from the simulator's first request.
+        limit: the new limit; ``RateLimit(rate=None)`` for none.
+    """
+
+    at: float = attrs.field(validator=_is_seconds)
+    limit: RateLimit
+
+
 def failure(name: str, status: int, retry_after: str | None = None) -> SimulatedAnswer:
     """Return the gateway's answer with a status that is no success; the name is for the error."""
     require_whole(name, status, 300)
@@ -61,6 +74,11 @@ def checked_keys(keys: Collection[str]) -> tuple[str, ...]:
     if isinstance(keys, str) or not keys or not all(keys):
         raise ConfigurationError("Simulator keys must be a collection of at least one key, none of them empty")
     return tuple(keys)
+
+
+def checked_changes(changes: Iterable[LimitChange]) -> tuple[LimitChange, ...]:
+    """Return the changes in the order in which they come."""
+    return tuple(sorted(changes, key=lambda change: change.at))
 
 
 def checked_quota(quota: int | None) -> int | None:

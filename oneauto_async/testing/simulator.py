@@ -24,13 +24,13 @@ from ..endpoints import CAR_BIDIRECTIONAL_CHARGING, VAN_BIDIRECTIONAL_CHARGING
 from ..settings import RateLimit, require_whole
 from ._asgi import Message, Receive, Send, hung_up_within, send_response
 from ._gateway import KeyLimits, SimulatedAnswer, envelope, gateway_answer, support_headers
-from ._options import Outage, checked_keys, checked_quota, checked_range, failure
+from ._options import LimitChange, Outage, checked_changes, checked_keys, checked_quota, checked_range, failure
 from ._special import SPECIAL_IDS, special_answer
 from ._vans import van
 from .clock import VirtualEventLoop
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Collection, Iterable, Iterator
 
 __all__ = ["BOOKS_PATH", "SIMULATOR_KEY", "SPECIAL_IDS", "Outage", "SimulatedAnswer", "Simulator"]
 
@@ -115,6 +115,7 @@ class Simulator:
         quota: int | None = None,
         latency: float | tuple[float, float] = 0.0,
         outage: Outage | None = None,
+        limit_changes: Iterable[LimitChange] = (),
         seed: int = 0,
     ) -> None:
         """Make a simulator with empty books.
@@ -127,6 +128,7 @@ class Simulator:
             quota: calls each key may make in all; ``None`` for no limit.
             latency: seconds the backend takes, or the range they are drawn from.
             outage: a time in which the backend fails.
+            limit_changes: moments from which the keys have another rate and burst.
             seed: for the latencies and the request ids.
 
         Raises:
@@ -138,6 +140,7 @@ class Simulator:
         self._quota = checked_quota(quota)
         self._latency = checked_range("Simulator latency", latency)
         self._outage = outage
+        self._limit_changes = checked_changes(limit_changes)
         self._seed = seed
         self.requests: Counter[str] = Counter()
         self.bills: Counter[str] = Counter()
@@ -158,7 +161,7 @@ class Simulator:
         self._random = random.Random(self._seed)
 
     def _new_limits(self) -> KeyLimits:
-        return KeyLimits(self._limit, quota=self._quota, retry_after=self._retry_after)
+        return KeyLimits(self._limit, self._limit_changes, quota=self._quota, retry_after=self._retry_after)
 
     @property
     def api_key(self) -> str:

@@ -63,6 +63,13 @@ def scenarios(session: nox.Session) -> None:
 
 
 @nox.session(python=OLDEST)
+def sockets(session: nox.Session) -> None:
+    """Run each scenario once in real time, against a server in another process."""
+    session.install("-e", ".[test]")
+    session.run("pytest", "-m", "sockets", *session.posargs)
+
+
+@nox.session(python=OLDEST)
 def week(session: nox.Session) -> None:
     """Run a virtual week at 5/s, three million lookups twice; ``-- --hours 6`` for less."""
     session.install("-e", ".[test]")

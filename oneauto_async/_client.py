@@ -23,6 +23,7 @@ from ._wire.http11 import HTTP11Transport
 from .clock import Clock, SystemClock
 from .endpoints import VAN_BIDIRECTIONAL_CHARGING, Endpoint
 from .errors import ClientClosedError, ConfigurationError
+from .events import Observer
 from .models import BidirectionalCharging
 from .outcomes import Outcome
 from .settings import RateLimit, RetryPolicy, Timeouts, find_api_key, find_base_url, require_seconds, require_whole
@@ -59,6 +60,7 @@ class OneAutoClient:
             the client. What it retries by itself is beyond this library.
         http_client: an `httpx.AsyncClient` to send through; it stays yours to close. Its redirects, auth and cookies
             are not used.
+        observers: callables told of all that happens, from attempts to outages; see `oneauto_async.events`.
         clock: time, sleep and randomness, for tests.
 
     Raises:
@@ -78,6 +80,7 @@ class OneAutoClient:
         ssl_context: ssl.SSLContext | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
         http_client: httpx.AsyncClient | None = None,
+        observers: Iterable[Observer] = (),
         clock: Clock | None = None,
     ) -> None:
         require_whole("max_concurrency", max_concurrency, 1)
@@ -90,6 +93,7 @@ class OneAutoClient:
         self._ssl_context = ssl_context
         self._transport = transport
         self._given_http_client = http_client
+        self._observers = tuple(observers)
         self._clock = SystemClock() if clock is None else clock
         self._governor = rate_limit if isinstance(rate_limit, Governor) else Governor(rate_limit, clock=self._clock)
         self._slots = asyncio.Semaphore(max_concurrency)
@@ -144,7 +148,8 @@ class OneAutoClient:
         exchange = Exchange(
             self._http_client, base_url=self._base_url, key=self._key, timeouts=self._timeouts, clock=self._clock
         )
-        self._tools = Tools(exchange, self._governor, self._policy, self._clock)
+        self._tools = Tools(exchange, self._governor, self._policy, self._clock, self._observers)
+        self._governor.observe(self._observers)
         return self
 
     async def __aexit__(
@@ -171,6 +176,7 @@ class OneAutoClient:
         try:
             await self._flights.ground(self._timeouts.drain)
         finally:
+            self._governor.disregard(self._observers)
             if self._http_client is not None and self._given_http_client is None:
                 await self._http_client.aclose()
         if self._flights.unclaimed:

@@ -7,8 +7,9 @@ from typing import Generic, TypeVar
 import attrs
 
 from ._classify import Answer, Doubtful, QuotaUsedUp, Throttled, Unavailable, classify, request_id
+from ._flow.calls import Grant
 from ._flow.flights import Flight
-from ._flow.governor import Governor, Grant, Patience
+from ._flow.governor import Governor, Patience
 from ._flow.retry import RETRIABLE, Ended, pursue
 from ._report import Facts, called_off, interrupted, mismatched, turned_away, unsuccessful
 from ._structure import SchemaMismatch, structure_function
@@ -17,6 +18,7 @@ from ._wire.record import FlightRecord
 from .clock import Clock
 from .endpoints import Endpoint
 from .errors import Billing, InDoubtError, OneAutoError
+from .events import AttemptEnded, LookupEnded, Observer, Waited, tell
 from .outcomes import Found, NotSentReason, Outcome, Receipt, Source
 from .settings import RetryPolicy
 
@@ -45,6 +47,7 @@ class Tools:
     governor: Governor
     policy: RetryPolicy
     clock: Clock
+    observers: tuple[Observer, ...] = ()
 
 
 @attrs.define(eq=False)
@@ -59,6 +62,7 @@ class Lookup(Generic[T]):
     began: float = attrs.field(init=False)
     grant: Grant = attrs.field(init=False)
     attempts: int = 0
+    was_canary: bool = False
     wasted: int = 0
     doubts: int = 0
     reply: Reply | None = None
@@ -66,6 +70,12 @@ class Lookup(Generic[T]):
 
     async def run(self, flight: Flight) -> Outcome[T]:
         """Pursue the id to an outcome; every failure of the service or the way to it is a value."""
+        outcome = await self._pursued(flight)
+        if self.tools.observers:
+            self._tell_of_end(outcome)
+        return outcome
+
+    async def _pursued(self, flight: Flight) -> Outcome[T]:
         self.flight, self.began = flight, self.started
         try:
             progress = self.progress
@@ -102,30 +112,45 @@ class Lookup(Generic[T]):
         return self.flight.abandoned
 
     @property
+    def waits_alone(self) -> bool:
+        """Whether a 429's ``Retry-After`` holds this lookup alone."""
+        return self.tools.governor.spares_others
+
+    def may_retry(self) -> bool:
+        """Take one of the retries that all lookups have together; say whether there was one."""
+        return self.tools.governor.may_retry()
+
+    @property
     def progress(self) -> int:
         """How many calls the key has accepted, of all lookups that share the governor."""
         return self.tools.governor.accepted
 
     async def _attempt(self) -> Ended:
         """Make one request; while it is under way the flight is not ended for lack of waiters."""
-        governor = self.tools.governor
+        governor, asked = self.tools.governor, self.tools.clock.monotonic() if self.tools.observers else 0.0
         grant = governor.acquire_at_once() or await governor.acquire(self._patience(), retrying=self.attempts > 0)
         self._begin(grant)
         self.record = FlightRecord(on_sent=self._left)
         self.flight.in_attempt = True
         try:
             attempted = await self.tools.exchange.ask(self.route.endpoint, self.vehicle_id, self.record)
+        except BaseException:  # cancelled: the answer, if there is one, will not be heard
+            governor.forget(grant)
+            raise
         finally:
             self.flight.in_attempt = False
         self.record = None
         ended = self._judge(attempted)
         self._tell_governor(grant, ended)
+        if self.tools.observers:
+            self._tell_of_attempt(asked, grant, ended)
         return ended
 
     def _begin(self, grant: Grant) -> None:
         self.grant = grant
         self.began = self.began if self.attempts else grant.at
         self.attempts += 1
+        self.was_canary = grant.is_canary
 
     def _left(self, moment: float) -> None:
         self.tools.governor.sent(self.grant, moment)
@@ -159,11 +184,34 @@ class Lookup(Generic[T]):
                 governor.unavailable(grant, None if wait is None else wait.wait(self.tools.clock.wall()))
             case QuotaUsedUp():
                 self.wasted += 1
-                governor.quota_used_up()
-            case Unsent() | Lost():
-                pass
+                governor.quota_used_up(grant)
+            case Unsent() | Lost() | Doubtful():
+                governor.fail(grant)
             case _:
                 governor.accept(grant)
+
+    def _tell_of_attempt(self, asked: float, grant: Grant, ended: Ended) -> None:
+        if grant.at > asked:
+            tell(self.tools.observers, Waited(evdb_vehicle_id=self.vehicle_id, seconds=grant.at - asked))
+        event = AttemptEnded(
+            evdb_vehicle_id=self.vehicle_id,
+            attempt=self.attempts,
+            status=None if self.reply is None else self.reply.status,
+            verdict=type(ended).__name__,
+            billing=ended.billing,
+            elapsed=self.tools.clock.monotonic() - grant.at,
+        )
+        tell(self.tools.observers, event)
+
+    def _tell_of_end(self, outcome: Outcome[T]) -> None:
+        event = LookupEnded(
+            evdb_vehicle_id=self.vehicle_id,
+            outcome=type(outcome).__name__,
+            billing=outcome.receipt.billing,
+            attempts=self.attempts,
+            elapsed=outcome.receipt.elapsed,
+        )
+        tell(self.tools.observers, event)
 
     def _outcome(self, ended: Ended) -> Outcome[T]:
         if not isinstance(ended, Answer):

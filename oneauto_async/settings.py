@@ -9,7 +9,7 @@ import stat
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, Literal, NoReturn
 from urllib.parse import urlsplit
 
 import attrs
@@ -111,25 +111,51 @@ class RetryPolicy:
     resend_in_doubt: int = attrs.field(default=0, validator=_whole(0))
 
 
+def _scope(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    if value not in {"key", "call"}:
+        raise ConfigurationError(f"RateLimit.retry_after_scope must be 'key' or 'call', got {_shown(value)}")
+
+
+def _initial(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    if value is not None and not (isinstance(value, RateLimit) and value.rate is not None):
+        raise ConfigurationError(
+            "RateLimit.adaptive(initial=…) takes a RateLimit(rate, burst), such as governor.statistics().learnt, "
+            f"got {_shown(value)}"
+        )
+
+
 @attrs.frozen
 class RateLimit:
     """The key's limit, as a token bucket: ``burst`` calls at once, then ``rate`` per second.
 
-    ``RateLimit(rate=50, burst=10)`` paces all calls to it. ``RateLimit.adaptive()`` knows no limit: calls go out as
-    they come, and a 429 or a ``Retry-After`` holds all of them.
+    ``RateLimit(rate=50, burst=10)`` paces all calls to it, and below it if the key turns out to allow less.
+    ``RateLimit.adaptive()`` learns the limit from the refusals: calls start slowly, double until the first 429, and
+    then keep a little above what the key was measured to allow.
 
     Attributes:
         rate: calls per second, or ``None`` when the limit is not known.
         burst: calls the key allows at once after a rest.
+        retry_after_scope: whom a ``Retry-After`` on a 429 holds: every call of the ``"key"``, or that ``"call"`` alone.
+            One on a 503 always holds all.
+        initial: with an adaptive limit, what an earlier run has learnt.
     """
 
     rate: float | None = attrs.field(validator=attrs.validators.optional(_number(0)))
     burst: int = attrs.field(default=1, validator=_whole(1))
+    retry_after_scope: Literal["key", "call"] = attrs.field(default="key", kw_only=True, validator=_scope)
+    initial: RateLimit | None = attrs.field(default=None, kw_only=True, validator=_initial)
 
     @classmethod
-    def adaptive(cls) -> RateLimit:
-        """Return a limit for a key whose limit is not known."""
-        return cls(rate=None)
+    def adaptive(
+        cls, initial: RateLimit | None = None, *, retry_after_scope: Literal["key", "call"] = "key"
+    ) -> RateLimit:
+        """Return a limit for a key whose limit is not known.
+
+        Arguments:
+            initial: what an earlier run has learnt, as ``governor.statistics().learnt``: a first guess.
+            retry_after_scope: as above.
+        """
+        return cls(rate=None, initial=initial, retry_after_scope=retry_after_scope)
 
 
 class Secret:

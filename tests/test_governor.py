@@ -77,9 +77,47 @@ def test_a_limit_given_too_high_loses_no_id(clock: VirtualClock) -> None:
     assert simulator.total_billed == 200
 
 
-def test_without_a_limit_nothing_is_paced(clock: VirtualClock) -> None:
-    """``RateLimit.adaptive()`` lets calls out as they come."""
-    assert set(clock.run(take(Governor(clock=clock), 1000))) == {0.0}
+def test_without_a_limit_a_call_alone_never_waits(clock: VirtualClock) -> None:
+    """Until a key has refused anything, one who asks one thing after the other is not held back."""
+
+    async def main() -> list[float]:
+        governor, waits = Governor(clock=clock), []
+        for _ in range(200):
+            asked = clock.monotonic()
+            grant = await governor.acquire()
+            waits.append(grant.at - asked)
+            await asyncio.sleep(0.05)
+            governor.accept(grant)
+        return waits
+
+    assert set(clock.run(main())) == {0.0}
+
+
+def test_without_a_limit_a_fast_service_is_soon_asked_as_fast_as_it_answers(clock: VirtualClock) -> None:
+    """A hundred lookups at once against 50 ms: within half a second nothing but the slots limits them."""
+    simulator = Simulator(latency=0.05)
+
+    async def main() -> float:
+        async with OneAutoClient.simulated(simulator, clock=clock, max_concurrency=100) as client:
+            await client.lookup_many(range(10_000))
+            return clock.monotonic()
+
+    assert clock.run(main()) <= 10_000 * 0.05 / 100 + 0.5
+
+
+def test_a_service_that_does_not_answer_collects_no_herd(clock: VirtualClock) -> None:
+    """Before the first answer only a few calls go out, however many ask."""
+
+    async def main() -> int:
+        governor = Governor(clock=clock)
+        asking = [asyncio.create_task(governor.acquire()) for _ in range(100)]
+        await asyncio.sleep(30)
+        granted = governor.statistics().granted
+        for task in asking:
+            task.cancel()
+        return granted
+
+    assert clock.run(main()) == 4
 
 
 def test_without_a_limit_a_throttled_key_still_answers_every_id(clock: VirtualClock) -> None:
@@ -172,19 +210,6 @@ def test_the_pump_ends_with_the_last_waiter(clock: VirtualClock) -> None:
     assert clock.run(main()) == 0
 
 
-def test_one_refusal_pauses_all_and_doubles_only_when_it_is_news(clock: VirtualClock) -> None:
-    """Fifty calls refused together shut the gate once, not fifty times."""
-
-    async def main() -> float:
-        governor = Governor(clock=clock)
-        grants = [await governor.acquire() for _ in range(50)]
-        for grant in grants:
-            governor.throttle(grant, None)
-        return governor.statistics().gate
-
-    assert clock.run(main()) <= 0.25
-
-
 def test_the_longest_retry_after_counts(clock: VirtualClock) -> None:
     """A shorter one that comes later does not open the gate early."""
 
@@ -223,10 +248,10 @@ def test_a_used_up_quota_wakes_everyone(clock: VirtualClock) -> None:
 
     async def main() -> list[BaseException | object]:
         governor = Governor(RateLimit(1), clock=clock)
-        await governor.acquire()
+        grant = await governor.acquire()
         waiters = [asyncio.create_task(governor.acquire()) for _ in range(5)]
         await asyncio.sleep(0.1)
-        governor.quota_used_up()
+        governor.quota_used_up(grant)
         return await asyncio.gather(*waiters, return_exceptions=True)
 
     assert {type(result) for result in clock.run(main())} == {QuotaExceededError}
@@ -318,3 +343,80 @@ def test_a_pause_of_our_own_is_not_measured_as_a_retry_after(clock: VirtualClock
             return {type(outcome) for outcome in await client.lookup_many([*range(50), "SIM-429-ONCE"])}
 
     assert clock.run(main()) == {Found}
+
+
+def test_a_quota_is_asked_again_by_one_canary_after_a_hold(clock: VirtualClock) -> None:
+    """For a minute every call fails unsent; then one goes, and its success lets the others through."""
+
+    async def main() -> tuple[int, int]:
+        governor = Governor(clock=clock)
+        governor.quota_used_up(await governor.acquire())
+        await asyncio.sleep(59)
+        early = await asyncio.gather(*(governor.acquire() for _ in range(5)), return_exceptions=True)
+        await asyncio.sleep(2)
+        late = await asyncio.gather(*(governor.acquire() for _ in range(5)), return_exceptions=True)
+        canary = next(grant for grant in late if not isinstance(grant, BaseException))
+        governor.accept(canary)
+        await governor.acquire()
+        return (
+            sum(isinstance(answer, QuotaExceededError) for answer in early),
+            sum(isinstance(answer, QuotaExceededError) for answer in late),
+        )
+
+    assert clock.run(main()) == (5, 4)
+
+
+def test_an_outage_is_asked_about_by_one_call_at_a_time(clock: VirtualClock) -> None:
+    """A service that worked and fails five times in a row is asked at growing intervals until it answers."""
+
+    async def main() -> list[float]:
+        governor, asked = Governor(clock=clock), []
+        governor.accept(await governor.acquire())
+        for _ in range(5):
+            governor.unavailable(await governor.acquire(), None)
+        began = clock.monotonic()
+        for _ in range(6):
+            grant = await governor.acquire()
+            assert grant.is_canary
+            asked.append(grant.at - began)
+            governor.unavailable(grant, None)
+        governor.accept(await governor.acquire())
+        assert not governor.statistics().is_outage
+        return asked
+
+    moments = clock.run(main())
+
+    assert moments[0] == pytest.approx(0.5)
+    assert all(later - earlier <= max(0.5, 0.25 * later) for earlier, later in pairwise(moments))
+
+
+def test_a_service_that_never_answered_is_left_to_the_retry_policy(clock: VirtualClock) -> None:
+    """A wrong address is no outage: a lookup makes its three attempts, and ends."""
+    simulator = Simulator()
+
+    async def main() -> int:
+        policy = RetryPolicy(attempts=3)
+        async with OneAutoClient.simulated(simulator, clock=clock, retry=policy) as client:
+            outcomes = await client.lookup_many(["SIM-503"])
+            return outcomes[0].receipt.attempts
+
+    assert clock.run(main()) == 3
+
+
+def test_what_was_learnt_is_given_to_the_next_run(clock: VirtualClock) -> None:
+    """``statistics().learnt`` as ``adaptive(initial=…)`` spares the next run the search."""
+    refused = []
+
+    async def main(limit: RateLimit) -> RateLimit | None:
+        simulator = Simulator(rate=50, burst=10, latency=0.03)
+        async with OneAutoClient.simulated(simulator, clock=clock, rate_limit=limit) as client:
+            await client.lookup_many(range(600))
+            refused.append(simulator.statuses[429])
+            return client.governor.statistics().learnt
+
+    learnt = clock.run(main(RateLimit.adaptive()))
+    assert learnt is not None
+    assert learnt.rate == pytest.approx(50, rel=0.03)
+    clock.run(main(RateLimit.adaptive(initial=learnt)))
+
+    assert refused[1] < refused[0]

@@ -1,8 +1,8 @@
 """The governor: every attempt asks it for a grant and tells it how the attempt ended.
 
-Its parts are pure and know no waiting: the bucket (pacing to a given limit), the gate (429 and ``Retry-After``) and the
-quota flag. Here is the shell that waits: a queue, retries ahead of new ids, and a pump that runs only while someone
-waits.
+Its parts are pure and know no waiting: the bucket (pacing to a given limit), the pacer (measuring, and pacing to what
+the key really allows), the gate (429 and ``Retry-After``), the circuit (outages) and the quota. Here is the shell that
+waits: a queue, retries ahead of new ids, and a pump that runs only while someone waits.
 """
 
 from __future__ import annotations
@@ -15,31 +15,20 @@ import attrs
 
 from ..clock import Clock, SystemClock
 from ..errors import DeadlineExceededError, OneAutoError, QuotaExceededError, RateLimitedError, ServiceUnavailableError
+from ..events import CircuitChanged, GateShut, Observer, QuotaUsedUp, Throttled, tell
 from ..settings import RateLimit
 from .bucket import TokenBucket
+from .calls import Grant
+from .circuit import Circuit
 from .gate import Cause, Closing, Gate
+from .pacing import Pacer, Phase
+from .quota import Quota
 
-FIRST_PAUSE = 0.25
-LONGEST_PAUSE = 8.0
-"""Seconds the gate is shut by a 429 that names no time: the first, doubling up to the longest, with full jitter on top
-of half. A gateway's bucket refills within seconds."""
-
-QUOTA_HOLD = 60.0
-LONGEST_QUOTA_HOLD = 900.0
-"""Seconds a used-up quota fails every call at once before calls go out again; doubling, for services that live on."""
-
-
-@attrs.frozen(kw_only=True)
-class Grant:
-    """Leave to send one request.
-
-    Attributes:
-        number: counts the grants of a governor.
-        at: the moment it was given, on the clock.
-    """
-
-    number: int
-    at: float
+RETRIES_AT_FIRST = 500
+RETRIES_PER_SUCCESS = 0.2
+MOST_RETRIES = 2000.0
+"""Retries after failures that all lookups of a client have together: at first a whole default policy for each of a
+hundred lookups, then one more for every five answers. A service that fails all the time is not asked for ever."""
 
 
 @attrs.frozen(kw_only=True)
@@ -62,24 +51,36 @@ class GovernorStatistics:
     """What the governor is doing and has counted, for a person to read.
 
     Attributes:
-        rate: calls per second it paces to, or ``None`` when no limit was given.
-        level: tokens in its copy of the bucket, or ``None``.
+        phase: ``"free"`` (a given limit, or none needed), ``"ramp"`` (no 429 yet, growing) or ``"track"`` (pacing to
+            the limit that was measured).
+        rate: calls per second it paces to, or ``None`` while nothing limits it.
+        level: calls that may go out now without waiting, or ``None``.
+        learnt: the limit the key turned out to have, for ``RateLimit.adaptive(initial=…)`` of the next run; ``None``
+            until it has refused a call.
         waiting: calls in its queue.
+        in_flight: calls that have a grant and have not ended.
         gate: seconds until the gate opens; 0 when it is open.
+        is_outage: whether the circuit is open: a single call at a time asks whether the service is back.
         granted: grants given so far.
         accepted: replies that refused nothing: neither 429 nor 500 nor 503.
         throttled: 429 replies, used-up quotas among them.
         unavailable: 500 and 503 replies.
+        failed: calls that ended without an answer, or with one that says nothing of the key.
     """
 
+    phase: str
     rate: float | None
     level: float | None
+    learnt: RateLimit | None
     waiting: int
+    in_flight: int
     gate: float
+    is_outage: bool
     granted: int
     accepted: int
     throttled: int
     unavailable: int
+    failed: int
 
 
 @attrs.define(eq=False)
@@ -92,34 +93,55 @@ class Governor:
     """Paces and holds the calls of one key. A client makes its own; give one to several clients to share it.
 
     It belongs to the event loop it is first waited on.
+
+    Arguments:
+        limit: the key's limit: given, or to be learnt.
+        clock: time and sleep, for tests.
     """
 
     def __init__(self, limit: RateLimit | None = None, *, clock: Clock | None = None) -> None:
         limit = RateLimit.adaptive() if limit is None else limit
         self._clock = SystemClock() if clock is None else clock
+        self._limit = limit
         self._bucket = None if limit.rate is None else TokenBucket(limit.rate, limit.burst)
+        self._pacer = _make_pacer(limit)
         self._gate = Gate()
+        self._circuit = Circuit()
+        self._quota = Quota()
         self._retries: deque[_Waiter] = deque()
         self._newcomers: deque[_Waiter] = deque()
         self._pump: asyncio.Task[None] | None = None
-        self._granted = self._accepted = self._throttled = self._unavailable = 0
-        self._shut_at_grant = 0
-        self._throttles_in_a_row = 0
-        self._quota_until = -math.inf
-        self._quota_hold = QUOTA_HOLD
+        self._stirred: asyncio.Event | None = None
+        self._granted = self._accepted = self._throttled = self._unavailable = self._failed = 0
+        self._retries_left = float(RETRIES_AT_FIRST)
+        self._observers: tuple[Observer, ...] = ()
 
     def __repr__(self) -> str:
-        return f"<Governor {self._bucket or 'without a given limit'}, {self._gate}, {self._waiting()} waiting>"
+        pacing = self._bucket if self._pacer.phase is Phase.FREE else self._pacer
+        return f"<Governor {pacing}, {self._gate}, {self._waiting()} waiting>"
 
     @property
     def accepted(self) -> int:
         """How many replies refused nothing: whether the queue moves."""
         return self._accepted
 
+    @property
+    def spares_others(self) -> bool:
+        """Whether a ``Retry-After`` on a 429 holds only the lookup that was told so."""
+        return self._limit.retry_after_scope == "call"
+
+    def observe(self, observers: tuple[Observer, ...]) -> None:
+        """Tell these observers too of refusals, pauses and outages."""
+        self._observers += observers
+
+    def disregard(self, observers: tuple[Observer, ...]) -> None:
+        """Tell these observers nothing more."""
+        self._observers = tuple(known for known in self._observers if known not in observers)
+
     def acquire_at_once(self) -> Grant | None:
         """Return a grant if there is nothing to wait for."""
         now = self._clock.monotonic()
-        if self._retries or self._newcomers or now < self._quota_until or self._delay(now) > 0:
+        if self._retries or self._newcomers or self._quota.refuses(now) or self._delay(now) > 0:
             return None
         return self._grant(now)
 
@@ -128,7 +150,8 @@ class Governor:
 
         Raises:
             QuotaExceededError: the quota is used up.
-            RateLimitedError, ServiceUnavailableError: the gate is shut for longer than ``patience`` allows.
+            RateLimitedError, ServiceUnavailableError: the gate is shut, or an outage lasts, for longer than
+                ``patience`` allows.
             DeadlineExceededError: the gate opens too late.
 
         Cancelling gives the place in the queue back.
@@ -138,97 +161,154 @@ class Governor:
             raise refusal
         return self.acquire_at_once() or await self._queue(patience, retrying=retrying)
 
+    def may_retry(self) -> bool:
+        """Take one of the retries all lookups have together; say whether there was one. An outage's cost none."""
+        if self._circuit.is_open:
+            return True
+        self._retries_left -= self._retries_left >= 1.0
+        return self._retries_left >= 1.0
+
+    # How a granted call goes on. Each grant ends with exactly one of the calls below `sent`.
+
     def sent(self, grant: Grant, moment: float) -> None:
         """Learn when the request of a grant began to leave: a connection may have had to be opened first."""
+        grant.left = moment
         if self._bucket is not None:
             self._bucket.leave(grant.at, moment)
 
     def accept(self, grant: Grant) -> None:
         """Learn that the service answered, and refused nothing."""
         self._accepted += 1
+        self._retries_left = min(MOST_RETRIES, self._retries_left + RETRIES_PER_SUCCESS)
         if self._bucket is not None:
             self._bucket.accept()
-        self._throttles_in_a_row = 0
-        self._quota_hold = QUOTA_HOLD
+        self._pacer.accept(grant, self._clock.monotonic())
+        self._quota.accept(grant)
+        self._service_works()
+        self._stir()
 
     def throttle(self, grant: Grant, retry_after: float | None) -> None:
-        """Learn of a 429: the bucket is empty, and all wait for ``retry_after`` seconds, or for a pause of our own."""
+        """Learn of a 429: the bucket is empty; with ``retry_after`` seconds all wait, if the limit is set so."""
         now = self._clock.monotonic()
         self._throttled += 1
+        stop = 0.0 if retry_after is None or self.spares_others else retry_after
+        self._pacer.throttle(grant, now, stop)
         if self._bucket is not None:
             self._bucket.drain(now)
-        # Calls already under way when the gate shut say nothing new; counting each would double the pause many times.
-        if retry_after is not None or grant.number > self._shut_at_grant:
-            self._shut(now, retry_after, Cause.THROTTLE)
+        self._quota.forget(grant)
+        self._service_works()
+        if self._observers:
+            tell(self._observers, Throttled(rate=self._pacer.rate, retry_after=retry_after))
+        if stop:
+            self._shut(now, stop, Cause.THROTTLE)
+        self._stir()
 
     def unavailable(self, grant: Grant, retry_after: float | None) -> None:
-        """Learn of a 500 or 503; a ``Retry-After`` in seconds holds everyone."""
+        """Learn of a 500 or 503; a ``Retry-After`` in seconds holds everyone, then one canary goes first."""
+        now = self._clock.monotonic()
         self._unavailable += 1
+        self._fail(grant, now)
         if retry_after is not None:
-            self._shut(self._clock.monotonic(), retry_after, Cause.UNAVAILABLE)
+            self._shut(now, retry_after, Cause.UNAVAILABLE)
+            if self._accepted:
+                self._tell_circuit(changed=self._circuit.hold(now, retry_after))
 
-    def quota_used_up(self) -> None:
+    def fail(self, grant: Grant) -> None:
+        """Learn that no answer came, or none that can be trusted."""
+        self._failed += 1
+        self._fail(grant, self._clock.monotonic())
+
+    def forget(self, grant: Grant) -> None:
+        """Learn that a granted call was cancelled: it says nothing, and may have taken a token."""
+        self._failed += 1
+        self._pacer.forget(grant)
+        self._circuit.forget(grant)
+        self._quota.forget(grant)
+        self._stir()
+
+    def quota_used_up(self, grant: Grant) -> None:
         """Learn that the quota is used up: nobody who waits is let through, and new calls fail for a while."""
         now = self._clock.monotonic()
         self._throttled += 1
-        if now >= self._quota_until:
-            self._quota_until = now + self._quota_hold
-            self._quota_hold = min(2 * self._quota_hold, LONGEST_QUOTA_HOLD)
+        self._pacer.forget(grant)
+        self._quota.used_up(grant, now)
+        self._service_works()
+        if self._observers:
+            tell(self._observers, QuotaUsedUp())
         self._turn_away(now)
+        self._stir()
 
     def statistics(self) -> GovernorStatistics:
         """Return the counts so far and the state now."""
-        now = self._clock.monotonic()
+        now, pacer = self._clock.monotonic(), self._pacer
+        paced = pacer if pacer.phase is not Phase.FREE else self._bucket
         return GovernorStatistics(
-            rate=None if self._bucket is None else self._bucket.rate,
-            level=None if self._bucket is None else self._bucket.level(now),
+            phase=pacer.phase.value,
+            rate=None if paced is None else paced.rate,
+            level=None if paced is None else paced.level(now),
+            learnt=None if pacer.rate is None else RateLimit(pacer.rate, pacer.burst or 1),
             waiting=self._waiting(),
+            in_flight=pacer.in_flight,
             gate=self._gate.remaining(now),
+            is_outage=self._circuit.is_open,
             granted=self._granted,
             accepted=self._accepted,
             throttled=self._throttled,
             unavailable=self._unavailable,
+            failed=self._failed,
         )
 
     # Deciding: no waiting below here until the next heading.
 
     def _delay(self, now: float) -> float:
         pacing = 0.0 if self._bucket is None else self._bucket.delay(now)
-        return max(pacing, self._gate.remaining(now))
+        return max(pacing, self._pacer.delay(now), self._gate.remaining(now), self._circuit.delay(now))
 
     def _grant(self, now: float) -> Grant:
+        self._granted += 1
+        grant = Grant(self._granted, now)
         if self._bucket is not None:
             self._bucket.take(now)
-        self._granted += 1
-        return Grant(number=self._granted, at=now)
+        self._pacer.take(grant)
+        self._circuit.take(grant)
+        self._quota.take(grant)
+        return grant
 
-    def _pause(self) -> float:
-        """Return how long a 429 without ``Retry-After`` shuts the gate."""
-        self._throttles_in_a_row += 1
-        if self._bucket is not None and self._throttles_in_a_row == 1:
-            return 0.0  # one early arrival: the drained bucket waits just long enough
-        doublings = self._throttles_in_a_row - 1
-        # With a given rate, the time of one token is the natural first pause.
-        first = FIRST_PAUSE if self._bucket is None else min(FIRST_PAUSE, 1.0 / self._bucket.rate)
-        pause = min(LONGEST_PAUSE, first * 2.0 ** min(doublings, 10))
-        return pause * (0.5 + 0.5 * self._clock.random())
+    def _fail(self, grant: Grant, now: float) -> None:
+        self._pacer.forget(grant)
+        self._quota.forget(grant)
+        self._tell_circuit(changed=self._circuit.fail(grant, now))
+        self._stir()
 
-    def _shut(self, now: float, retry_after: float | None, cause: Cause) -> None:
-        """Shut the gate for as long as the service asked, or for a pause of our own."""
-        asked = retry_after is not None
-        self._gate.shut(now, self._pause() if retry_after is None else retry_after, cause, asked=asked)
-        self._shut_at_grant = self._granted
+    def _service_works(self) -> None:
+        self._tell_circuit(changed=self._circuit.succeed())
+
+    def _tell_circuit(self, *, changed: bool) -> None:
+        if changed and self._observers:
+            tell(self._observers, CircuitChanged(is_open=self._circuit.is_open))
+
+    def _shut(self, now: float, seconds: float, cause: Cause) -> None:
+        """Shut the gate for as long as the service asked."""
+        self._gate.shut(now, seconds, cause)
+        self._pacer.pause(now, seconds)
+        if self._observers:
+            tell(self._observers, GateShut(seconds=seconds, status=cause.value))
         self._turn_away(now)
 
     def _refusal(self, patience: Patience, now: float) -> OneAutoError | None:
         """Say why a call with this patience is turned away at once, or ``None``."""
-        if now < self._quota_until:
+        if self._quota.refuses(now):
             return QuotaExceededError("not sent: the key's quota is used up")
+        if self._circuit.lasts(now) > patience.longest_wait or (self._circuit.is_open and now > patience.until):
+            return ServiceUnavailableError(
+                f"not sent: the service has not answered for {self._circuit.lasts(now):.3g} s; "
+                "its contact is help@oneautoapi.com"
+            )
         closing = self._gate.closing(now)
         if closing is None:
             return None
         wait = closing.until - now
-        if closing.asked and closing.length > patience.longest_closing:
+        if closing.length > patience.longest_closing:
             return _gate_error(closing, wait)
         if wait > patience.longest_wait or closing.until > patience.until:
             return DeadlineExceededError(f"not sent: calls are held back for {wait:.3g} s, beyond the time allowed")
@@ -260,11 +340,18 @@ class Governor:
         """Return a waiter's place, or the token of a grant that came in the moment of its cancellation."""
         if waiter in queue:
             queue.remove(waiter)
-        elif waiter.granted.done() and waiter.granted.exception() is None and self._bucket is not None:
-            self._bucket.put_back()
+        elif waiter.granted.done() and waiter.granted.exception() is None:
+            self._take_back(waiter.granted.result())
         if not self._waiting() and self._pump is not None:
             self._pump.cancel()
             self._pump = None
+
+    def _take_back(self, grant: Grant) -> None:
+        """Undo a grant that nobody will use."""
+        if self._bucket is not None:
+            self._bucket.put_back()
+        self._pacer.put_back()
+        self.forget(grant)
 
     def _start_pump(self) -> None:
         if self._pump is None:
@@ -276,13 +363,26 @@ class Governor:
             while self._waiting():
                 now = self._clock.monotonic()
                 delay = self._delay(now)
-                if delay > 0:
+                if delay <= 0:
+                    self._serve_next(now)
+                elif math.isfinite(delay):
                     await self._sleep(delay)
                 else:
-                    self._serve_next(now)
+                    await self._news()
+                if self._circuit.is_open:
+                    self._turn_away(self._clock.monotonic())
         except Exception as error:  # noqa: BLE001  # a clock that fails must not leave anyone waiting for ever
             self._fail_everyone(error)
         self._pump = None
+
+    async def _news(self) -> None:
+        """Wait until a call has ended: only that can let the next one out."""
+        self._stirred = asyncio.Event()
+        await self._stirred.wait()
+
+    def _stir(self) -> None:
+        if self._stirred is not None:
+            self._stirred.set()
 
     def _fail_everyone(self, error: Exception) -> None:
         for waiter in (*self._retries, *self._newcomers):
@@ -296,6 +396,14 @@ class Governor:
         waiter = (self._retries or self._newcomers).popleft()
         if not waiter.granted.done():
             waiter.granted.set_result(self._grant(now))
+
+
+def _make_pacer(limit: RateLimit) -> Pacer:
+    if limit.rate is not None:
+        return Pacer(ceiling=limit.rate, burst=limit.burst)
+    if limit.initial is not None and limit.initial.rate is not None:
+        return Pacer(rate=limit.initial.rate, burst=limit.initial.burst)
+    return Pacer()
 
 
 def _gate_error(closing: Closing, wait: float) -> OneAutoError:

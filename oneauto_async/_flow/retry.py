@@ -48,6 +48,20 @@ class Trail(Protocol):
         """A count that grows while the key accepts calls, of whichever lookup."""
         ...
 
+    @property
+    def was_canary(self) -> bool:
+        """The last request asked, for everyone, whether an outage is over."""
+        ...
+
+    @property
+    def waits_alone(self) -> bool:
+        """A ``Retry-After`` on a 429 holds this lookup alone."""
+        ...
+
+    def may_retry(self) -> bool:
+        """Take one of the retries that all lookups have together; say whether there was one."""
+        ...
+
 
 @attrs.define(eq=False)
 class _Rules:
@@ -74,9 +88,9 @@ class _Rules:
             case Throttled():
                 return self._within_patience(ended) and self._throttled_again()
             case Unavailable():
-                return self._within_patience(ended) and self._failed_again()
+                return self._within_patience(ended) and self._unavailable_again()
             case Unsent(final=final):
-                return not final and self._failed_again()
+                return not final and self._unavailable_again()
             case _:
                 return False
 
@@ -93,6 +107,10 @@ class _Rules:
         moved, self.progress_seen = self.trail.progress > self.progress_seen, self.trail.progress
         return moved or self._failed_again()
 
+    def _unavailable_again(self) -> bool:
+        """A canary's failure is the outage's, not its lookup's: it asked for everyone."""
+        return self.trail.was_canary or (self._failed_again() and self.trail.may_retry())
+
     def _failed_again(self) -> bool:
         self.failures += 1
         return self.failures < self.policy.attempts
@@ -102,8 +120,8 @@ class _Rules:
         match ended:
             case Pending():
                 return self.policy.poll_interval
-            case Throttled():
-                return FLOOR  # the governor decides when a throttled key may be asked again
+            case Throttled():  # else the governor decides when a throttled key may be asked again
+                return max(FLOOR, self._asked_for(ended)) if self.trail.waits_alone else FLOOR
             case _:
                 ceiling = min(LONGEST_BACKOFF, FIRST_BACKOFF * 2.0 ** min(max(self.failures - 1, 0), 10))
                 return max(FLOOR, self.clock.random() * ceiling)

@@ -1,0 +1,113 @@
+"""The calls of one key, as the governor remembers them: when each left, and how it ended. Pure: time is passed in."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Iterator
+from enum import Enum
+
+NOISE = 0.004
+"""Seconds by which the moment a call reaches the gateway is unsure at least: timers, buffers and queues on the way."""
+
+TRIP_WEIGHT = 0.1
+"""The weight of one round trip in the usual one: the last ten or twenty count."""
+
+REMEMBERED = 1024
+"""Calls that are remembered. Twice as many would narrow a measurement by a tenth of a percent."""
+
+PAUSES = 32
+"""Pauses that are remembered; a pause that old lies before the remembered calls, or the measurement stops at it."""
+
+
+class Fate(Enum):
+    """How a call ended, as far as the key's bucket is concerned."""
+
+    UNDER_WAY = "under way"
+    ACCEPTED = "accepted"
+    REFUSED = "refused"
+    VOID = "void"
+
+
+class Grant:
+    """Leave to send one request, and what became of it.
+
+    Attributes:
+        number: counts the grants of a governor.
+        at: the moment it was given, on the clock.
+        left: the moment its bytes began to leave.
+        fate: how it ended.
+        pace: calls per second that were let out when it was given.
+        is_canary: sent alone to see whether an outage is over.
+    """
+
+    __slots__ = ("at", "fate", "is_canary", "left", "number", "pace")
+
+    def __init__(self, number: int, at: float, pace: float = math.inf) -> None:
+        self.number = number
+        self.at = self.left = at
+        self.fate = Fate.UNDER_WAY
+        self.pace = pace
+        self.is_canary = False
+
+    def __repr__(self) -> str:
+        return f"<Grant {self.number} at {self.at:.3f}, {self.fate.value}>"
+
+    @property
+    def took_a_token(self) -> bool:
+        """Whether the gateway counts it; a call under way most probably will be."""
+        return self.fate is Fate.ACCEPTED or self.fate is Fate.UNDER_WAY
+
+
+class History:
+    """The newest calls, the pauses between them, and how long a refusal takes to be heard."""
+
+    def __init__(self) -> None:
+        self._calls: deque[Grant] = deque(maxlen=REMEMBERED)
+        self._pauses: deque[tuple[float, float]] = deque(maxlen=PAUSES)
+        self._fastest = math.inf
+        self._usual = 0.0
+
+    def add(self, call: Grant) -> None:
+        """Remember a call that is about to leave."""
+        self._calls.append(call)
+
+    def heard(self, seconds: float) -> None:
+        """Learn how long a refusal took: the gateway itself answers, so this is the way there and back."""
+        self._usual = seconds if math.isinf(self._fastest) else self._usual + TRIP_WEIGHT * (seconds - self._usual)
+        self._fastest = min(self._fastest, seconds)
+
+    def pause(self, start: float, end: float) -> None:
+        """Remember that from ``start`` to ``end`` calls left too slowly: the bucket may have run over."""
+        if end > start:
+            self._pauses.append((start, end))
+
+    def paused(self, start: float, end: float) -> float:
+        """Return the seconds of pause between two moments."""
+        return sum(max(0.0, min(end, until) - max(start, since)) for since, until in self._pauses)
+
+    @property
+    def noise(self) -> float:
+        """Seconds by which an arrival is unsure: half of what a usual round trip takes beyond the fastest."""
+        return max(NOISE, (self._usual - self._fastest) / 2.0)
+
+    def arrival(self, call: Grant) -> float:
+        """Return when a call reached the gateway, as nearly as can be known."""
+        return call.left + self._fastest / 2.0
+
+    def newest_first(self) -> Iterator[Grant]:
+        """Walk back through the calls that may have reached the gateway."""
+        return (call for call in reversed(self._calls) if call.fate is not Fate.VOID)
+
+    def accepted_after(self, refused: Grant) -> int:
+        """Count the calls that left after a refused one and took, or will take, a token."""
+        count = 0
+        for call in self.newest_first():
+            if call.number < refused.number:
+                break
+            count += call.took_a_token and call.left > refused.left
+        return count
+
+    def moments_before(self, refused: Grant) -> list[float]:
+        """Return when the remembered calls left that left before a refused one and took a token, newest first."""
+        return [call.left for call in self.newest_first() if call.took_a_token and call.left < refused.left]

@@ -1,0 +1,83 @@
+"""The circuit: when a service that worked fails again and again, one call at a time asks whether it is back. Pure."""
+
+from __future__ import annotations
+
+import math
+
+from .calls import Grant
+
+FAILURES_IN_A_ROW = 5
+"""One failing id is no outage, and two or three that are in flight together hardly: five in a row are."""
+
+FIRST_CANARY = 0.5
+CANARY_SHARE = 0.2
+"""Seconds to the first canary, then this share of the outage so far: what is lost by asking rarely is a fifth of it."""
+
+
+class Circuit:
+    """Open during an outage: nothing goes out but a canary at a time.
+
+    A service that has never answered is not in an outage: its address is wrong or the network is down, and waiting
+    would hide that. It is left to the retry policy of each lookup.
+    """
+
+    def __init__(self) -> None:
+        self._has_worked = False
+        self._failures = 0
+        self._began = 0.0
+        self._next_canary: float | None = None
+        self._canary: Grant | None = None
+
+    def __repr__(self) -> str:
+        return f"<Circuit {'open' if self.is_open else 'closed'}, {self._failures} failures in a row>"
+
+    @property
+    def is_open(self) -> bool:
+        """Whether there is an outage."""
+        return self._next_canary is not None
+
+    def lasts(self, now: float) -> float:
+        """Return for how many seconds the outage has lasted; 0 if there is none."""
+        return now - self._began if self.is_open else 0.0
+
+    def delay(self, now: float) -> float:
+        """Return the seconds until a call may go out; infinity while a canary is under way."""
+        if self._next_canary is None:
+            return 0.0
+        return math.inf if self._canary is not None else max(0.0, self._next_canary - now)
+
+    def take(self, grant: Grant) -> None:
+        """Make the call a canary if there is an outage."""
+        if self.is_open:
+            self._canary, grant.is_canary = grant, True
+
+    def succeed(self) -> bool:
+        """Learn that the service works; return whether an outage has just ended."""
+        ended = self.is_open
+        self._has_worked, self._failures = True, 0
+        self._next_canary = self._canary = None
+        return ended
+
+    def fail(self, grant: Grant, now: float) -> bool:
+        """Learn that a call failed; return whether an outage has just begun."""
+        self._failures += 1
+        if self._failures == 1:
+            self._began = now
+        if grant is self._canary or (self._failures >= FAILURES_IN_A_ROW and self._has_worked and not self.is_open):
+            begins, self._canary = not self.is_open, None
+            self._next_canary = now + max(FIRST_CANARY, CANARY_SHARE * (now - self._began))
+            return begins
+        return False
+
+    def hold(self, now: float, seconds: float) -> bool:
+        """Learn that the service asks for a pause: a canary first when it is over. Return whether an outage began."""
+        begins = not self.is_open
+        if begins and not self._failures:
+            self._began = now
+        self._next_canary = max(now + seconds, self._next_canary or 0.0)
+        return begins
+
+    def forget(self, grant: Grant) -> None:
+        """Learn that a call ended without telling anything; the next one is the canary then."""
+        if grant is self._canary:
+            self._canary = None

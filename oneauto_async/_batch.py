@@ -270,10 +270,8 @@ class Batch(Generic[T]):
         """Hand the outcome to every place in the input that asked for this id; all but the first cost nothing."""
         if self._deduplicate:
             self._known[vehicle_id] = outcome
-        first, *others = indexes
-        self._emit(first, outcome)
-        for index in others:
-            self._emit(index, joined(outcome))
+        for place, index in enumerate(indexes):
+            self._emit(index, joined(outcome) if place else outcome)
 
     def _emit(self, index: int, outcome: Outcome[Any]) -> None:
         # A fresh outcome, seen by nobody yet, gets its place; ``attrs.evolve`` would cost more than all else here.

@@ -10,6 +10,9 @@ MAX_LENGTH = 64
 """Far beyond any id seen; a longer one is a mistake such as a whole line of a file."""
 
 
+_TOO_LARGE = 10**MAX_LENGTH
+
+
 def canonical_id(value: str | int) -> str:
     """Return the id as it is sent: text, trimmed, leading zeros kept.
 
@@ -42,7 +45,7 @@ def _as_text(value: object) -> str:
     if isinstance(value, str):
         return value
     if isinstance(value, int) and not isinstance(value, bool):
-        if value < 0 or value >= 10**MAX_LENGTH:
+        if value < 0 or value >= _TOO_LARGE:
             raise InvalidVehicleIdError(f"an evdb_vehicle_id is not negative and has at most {MAX_LENGTH} digits")
         return str(int(value))
     raise InvalidVehicleIdError(f"an evdb_vehicle_id is text or a whole number, got {type(value).__name__}")

@@ -13,7 +13,7 @@ import httpx
 
 from .._classify import Flaw
 from .reading import BadResponseError, Bounds, ResponseReader
-from .record import FlightRecord, Stage
+from .record import ANSWERED, COMPLETE, FlightRecord
 
 
 @attrs.frozen
@@ -205,7 +205,7 @@ class Connection(asyncio.Protocol):
 def _note(reader: ResponseReader, record: FlightRecord) -> None:
     """Write into the record what came, whole or not."""
     if reader.head_complete:
-        record.stage = Stage.COMPLETE if reader.complete else Stage.ANSWERED
+        record.stage = COMPLETE if reader.complete else ANSWERED
         record.status = reader.status
         record.headers = reader.headers
         record.body = bytes(reader.body)

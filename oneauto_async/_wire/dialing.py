@@ -7,9 +7,8 @@ import socket
 import ssl
 from collections.abc import Callable, Coroutine
 from functools import partial
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
-import attrs
 import httpx
 
 from .connection import Connection
@@ -21,8 +20,7 @@ HAPPY_EYEBALLS_DELAY = 0.25
 Start: TypeAlias = Callable[[], Coroutine[Any, Any, Connection]]
 
 
-@attrs.frozen
-class Origin:
+class Origin(NamedTuple):
     """Where connections lead; those to one origin can serve each other's requests."""
 
     scheme: str

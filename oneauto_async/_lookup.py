@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 import attrs
 
@@ -39,8 +39,7 @@ class Route(Generic[T]):
         return f"<Route {self.endpoint.path}>"
 
 
-@attrs.frozen(eq=False)
-class Tools:
+class Tools(NamedTuple):
     """What every lookup of a client works with."""
 
     exchange: Exchange

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeVar, assert_never
-
-import attrs
+from typing import Any, NamedTuple, TypeVar, assert_never
 
 from ._classify import (
     Answer,
@@ -48,8 +46,7 @@ CONTACT = "help@oneautoapi.com"
 _BILLING_TEXTS = {Billing.BILLED: "billed", Billing.NOT_BILLED: "not billed", Billing.UNKNOWN: "billing unknown"}
 
 
-@attrs.frozen(kw_only=True)
-class Facts:
+class Facts(NamedTuple):
     """What is known of a lookup when it ends.
 
     Attributes:

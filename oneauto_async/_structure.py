@@ -2,6 +2,9 @@
 
 cattrs by itself turns ``"false"`` into ``True``, ``None`` into ``'None'`` and 3.9 into 3, and drops what it does not
 know. Money was paid for the answer, so here a wrong type is an error that names its path, and nothing is dropped.
+
+Functions import cattrs when they run: it takes a tenth of this package's import time, and the first lookup is the first
+to need it.
 """
 
 from __future__ import annotations
@@ -11,16 +14,16 @@ import types
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from enum import StrEnum
-from typing import Any, Literal, NoReturn, TypeVar, Union, get_args, get_origin
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar, Union, get_args, get_origin
 
 import attrs
-from cattrs import AttributeValidationNote, Converter, IterableValidationNote
-from cattrs.errors import BaseValidationError, StructureHandlerNotFoundError
-from cattrs.gen import make_dict_structure_fn
 
 from ._json import is_legal_json, json_kind
 from .endpoints import Endpoint
 from .errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from cattrs import Converter
 
 T = TypeVar("T")
 
@@ -47,6 +50,8 @@ def make_converter() -> Converter:
     ``SomeStrEnum | str | None`` is an open set: known texts become members, others stay text. A field called ``extra``
     collects the members the class does not name.
     """
+    from cattrs import Converter
+
     converter = Converter(structure_fallback_factory=_refuse)
     for kind in _EXPECTED:
         converter.register_structure_hook(kind, _exact(kind))
@@ -68,6 +73,8 @@ def structure_function(endpoint: Endpoint[T]) -> Callable[[Any], T]:
     Raises:
         ConfigurationError: the class has a field no converter can make. Found out here, before anything is paid.
     """
+    from cattrs import StructureHandlerNotFoundError
+
     converter = endpoint.converter if endpoint.converter is not None else make_converter()
     try:
         hook = converter.get_structure_hook(endpoint.result)
@@ -85,6 +92,8 @@ def structure_function(endpoint: Endpoint[T]) -> Callable[[Any], T]:
 
 def _refuse(kind: Any) -> NoReturn:
     """Stand in for a hook that does not exist: refuse the class when it is looked up, before its answer is paid for."""
+    from cattrs import StructureHandlerNotFoundError
+
     raise StructureHandlerNotFoundError(f"no hook for {kind!r}", kind)
 
 
@@ -236,6 +245,8 @@ def _open_enum_hook(kind: Any) -> Callable[[Any, Any], Any]:
 
 def _class_hook(cls: type[Any], converter: Converter) -> Callable[[Any, Any], Any]:
     """Make the hook of one attrs class: an object in, members it does not name into ``extra`` if it has that field."""
+    from cattrs.gen import make_dict_structure_fn
+
     structure = make_dict_structure_fn(cls, converter)
     fields = attrs.fields_dict(cls)
     known = fields.keys() - {"extra"}
@@ -260,6 +271,8 @@ def _with_extra(value: dict[str, Any], known: AbstractSet[str]) -> dict[str, Any
 
 def _problems(error: BaseException, path: str) -> Iterator[str]:
     """Walk cattrs's nested groups to one line per wrong field, ``path: what was expected``."""
+    from cattrs import BaseValidationError
+
     if not isinstance(error, BaseValidationError):
         yield f"{path}: {_reason(error)}"
         return
@@ -268,6 +281,8 @@ def _problems(error: BaseException, path: str) -> Iterator[str]:
 
 
 def _step(error: BaseException) -> str:
+    from cattrs import AttributeValidationNote, IterableValidationNote
+
     for note in getattr(error, "__notes__", ()):
         if isinstance(note, AttributeValidationNote):
             return f".{note.name}"

@@ -6,9 +6,8 @@ import asyncio
 import math
 import select
 from collections.abc import Callable
-from typing import cast
+from typing import NamedTuple, cast
 
-import attrs
 import httpx
 
 from .._classify import Flaw
@@ -16,8 +15,7 @@ from .reading import BadResponseError, Bounds, ResponseReader
 from .record import ANSWERED, COMPLETE, FlightRecord
 
 
-@attrs.frozen
-class Patience:
+class Patience(NamedTuple):
     """How long an exchange may take.
 
     Attributes:

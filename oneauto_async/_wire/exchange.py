@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Awaitable, Callable
-from typing import Any, ClassVar, TypeAlias
+from typing import Any, ClassVar, NamedTuple, TypeAlias
 
 import attrs
 import httpx
@@ -32,8 +32,7 @@ SHORTEST_MASKED_KEY = 12
 """A shorter key may occur in an answer by chance, and an answer must not be changed; real keys have 20 and more."""
 
 
-@attrs.frozen(kw_only=True)
-class Reply:
+class Reply(NamedTuple):
     """A status line was seen. ``flaw`` says why the body is not whole, if it is not."""
 
     status: int
@@ -157,7 +156,7 @@ class Exchange:
         if raw_key not in reply.body and key not in " ".join([value for _, value in reply.headers]):
             return reply
         headers = tuple((name, value.replace(key, "***")) for name, value in reply.headers)
-        return attrs.evolve(reply, headers=headers, body=reply.body.replace(raw_key, b"***"))
+        return reply._replace(headers=headers, body=reply.body.replace(raw_key, b"***"))
 
     def _masked(self, text: str) -> str:
         return text.replace(self._key.reveal(), "***")

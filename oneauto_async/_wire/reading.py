@@ -7,8 +7,8 @@ that a surplus byte is never taken for the next answer), what an early end means
 from __future__ import annotations
 
 from enum import Enum, auto
+from typing import NamedTuple
 
-import attrs
 import httptools
 
 HEAD_END = b"\r\n\r\n"
@@ -22,8 +22,7 @@ READ_SIZE = 256 * 1024
 NO_BODY = frozenset({204, 304})
 
 
-@attrs.frozen(kw_only=True)
-class Bounds:
+class Bounds(NamedTuple):
     """The most a response may hold: nothing a server sends makes memory grow beyond it.
 
     Attributes:

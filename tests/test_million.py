@@ -25,7 +25,7 @@ def resident() -> int:
 @pytest.mark.asyncio
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="resident memory is read from Linux's /proc")
 async def test_a_million_ids_stream_in_little_memory() -> None:
-    """With ``deduplicate=False`` memory grows by less than 60 MB, ids and outcomes included."""
+    """With ``deduplicate=False`` memory grows by less than 16 MiB, ids and outcomes included."""
     transport = httpx.MockTransport(lambda request: httpx.Response(200, content=ANSWER))
     async with OneAutoClient(CANARY_KEY, transport=transport) as client:
         await client.lookup_many(range(1000), deduplicate=False)
@@ -36,4 +36,4 @@ async def test_a_million_ids_stream_in_little_memory() -> None:
                     peak = max(peak, resident())
 
     assert batch.summary.found == IDS
-    assert peak - before < 60_000_000
+    assert peak - before < 16 * 2**20

@@ -1,18 +1,14 @@
-"""What a person sees of a running job, on standard error: a bar on a terminal, nothing between two lines elsewhere."""
+"""What a person is told of a running job on standard error: how far it is, and lines of text."""
 
 from __future__ import annotations
 
 import contextlib
-import os
 import sys
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import attrs
 
-if TYPE_CHECKING:
-    from contextlib import AbstractContextManager
-
-__all__ = ["Progress", "Standing", "printable", "progress_on", "say", "warn"]
+__all__ = ["Progress", "Standing", "printable", "say", "warn"]
 
 
 @attrs.frozen(kw_only=True)
@@ -36,32 +32,6 @@ class Progress(Protocol):
     def show(self, standing: Standing) -> None:
         """Show the latest figures."""
         ...
-
-
-class _Unseen:
-    """Shows nothing: standard error is no terminal."""
-
-    def show(self, standing: Standing) -> None:
-        """Do nothing."""
-
-
-def progress_on(total: int, *, transient: bool, hidden: bool) -> AbstractContextManager[Progress]:
-    """Return what shows the progress of a job: a bar, if standard error can draw one.
-
-    Args:
-        total: how many rows the job has.
-        transient: remove the bar at the end.
-        hidden: show none in any case.
-    """
-    if hidden or not _can_draw():
-        return contextlib.nullcontext(_Unseen())
-    from .terminal import bar
-
-    return bar(total, transient=transient)
-
-
-def _can_draw() -> bool:
-    return sys.stderr is not None and sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
 
 
 def say(text: str) -> None:

@@ -12,9 +12,10 @@ from ..errors import Billing
 from . import report
 from .exits import Exit, RefusedError, worst
 from .outputs import StreamSink, write_rest
-from .progress import Standing, progress_on, say
+from .progress import Standing, say
 from .reaching import client_for
 from .records import FORMATS
+from .watching import progress_on
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -14,6 +14,7 @@ import httpx
 import pytest
 from cattrs import Converter
 from support.raw import ANSWER, CANARY_KEY, RawServer, answers, never_answers
+from support.sockets import until
 
 from oneauto_async import (
     CAR_BIDIRECTIONAL_CHARGING,
@@ -221,7 +222,7 @@ async def test_closing_waits_for_requests_under_way(server: RawServer) -> None:
     client = client_of(server)
     await client.__aenter__()
     lookup = asyncio.create_task(client.lookup(1))
-    await _until(lambda: server.in_flight == 1)
+    await until(lambda: server.in_flight == 1)
 
     await client.aclose()
 
@@ -235,7 +236,7 @@ async def test_closing_waits_no_longer_than_the_drain(server: RawServer) -> None
     client = client_of(server, timeouts=Timeouts(drain=0.05))
     await client.__aenter__()
     lookup = asyncio.create_task(client.lookup(1))
-    await _until(lambda: server.in_flight == 1)
+    await until(lambda: server.in_flight == 1)
 
     await client.aclose()
 
@@ -251,7 +252,7 @@ async def test_cancelling_the_close_ends_the_wait_and_still_closes(server: RawSe
     client = client_of(server)
     await client.__aenter__()
     lookup = asyncio.create_task(client.lookup(1))
-    await _until(lambda: server.in_flight == 1)
+    await until(lambda: server.in_flight == 1)
     closing = asyncio.create_task(client.aclose())
     await asyncio.sleep(0.01)
 
@@ -260,7 +261,7 @@ async def test_cancelling_the_close_ends_the_wait_and_still_closes(server: RawSe
     with pytest.raises(asyncio.CancelledError):
         await closing
     assert isinstance(await lookup, InDoubt)
-    await _until(lambda: server.in_flight == 0)
+    await until(lambda: server.in_flight == 0)
 
 
 @asynchronous
@@ -384,7 +385,7 @@ async def test_a_waiter_that_leaves_does_not_disturb_the_others(server: RawServe
 
     async with client_of(server) as client:
         first, second = (asyncio.create_task(client.lookup(1)) for _ in range(2))
-        await _until(lambda: server.in_flight == 1)
+        await until(lambda: server.in_flight == 1)
         first.cancel()
         outcome = await second
 
@@ -400,12 +401,12 @@ async def test_a_cancelled_lookup_returns_at_once_and_its_answer_is_kept(server:
 
     async with client_of(server) as client:
         lookup = asyncio.create_task(client.lookup(1))
-        await _until(lambda: server.in_flight == 1)
+        await until(lambda: server.in_flight == 1)
         lookup.cancel()
         with pytest.raises(asyncio.CancelledError):
             await lookup
         assert server.in_flight == 1
-        await _until(lambda: len(client.unclaimed) == 1)
+        await until(lambda: len(client.unclaimed) == 1)
         outcome = await client.lookup(1)
         assert client.unclaimed == ()
 
@@ -420,7 +421,7 @@ async def test_a_lookup_joins_a_request_everyone_else_has_left(server: RawServer
 
     async with client_of(server) as client:
         lookup = asyncio.create_task(client.lookup(1))
-        await _until(lambda: server.in_flight == 1)
+        await until(lambda: server.in_flight == 1)
         lookup.cancel()
         await asyncio.sleep(0)
         assert isinstance(await client.lookup(1), Found)
@@ -454,7 +455,7 @@ async def test_closing_counts_the_answers_nobody_took(server: RawServer, caplog:
     server.on("1", answers(delay=0.05))
     async with client_of(server) as client:
         lookup = asyncio.create_task(client.lookup(1))
-        await _until(lambda: server.in_flight == 1)
+        await until(lambda: server.in_flight == 1)
         lookup.cancel()
 
     assert "1 answers that nobody took" in caplog.text
@@ -530,10 +531,3 @@ def test_the_key_is_in_no_view_of_the_client() -> None:
         with pytest.raises(TypeError) as caught:
             attempt(client)
         assert CANARY_KEY not in str(caught.value)
-
-
-async def _until(condition: Any) -> None:
-    """Wait for a condition that comes true soon."""
-    async with asyncio.timeout(5):
-        while not condition():  # noqa: ASYNC110  # the other side of a socket sets no event here
-            await asyncio.sleep(0.001)

@@ -8,12 +8,13 @@ import re
 import socket
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 import httpx
 import pytest
-from support.raw import ANSWER, Asked, RawServer, answers, http, never_answers, raw_server
+from support.raw import ANSWER, RawServer, answers, answers_then, http, never_answers, raw_server
+from support.sockets import until
 
 from oneauto_async.transport import FlightRecord, HTTP11Transport, Stage
 
@@ -34,13 +35,6 @@ def counts(transport: HTTP11Transport) -> tuple[int, int, int]:
     assert found, repr(transport)
     lent, idle, waiting = map(int, found.groups())
     return lent, idle, waiting
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    """Wait for a condition that comes true soon."""
-    async with asyncio.timeout(5):
-        while not condition():  # noqa: ASYNC110  # the other side of a socket sets no event here
-            await asyncio.sleep(0.002)
 
 
 async def test_the_repr_tells_the_live_state(server: RawServer) -> None:
@@ -142,7 +136,7 @@ async def test_a_connection_in_use_does_not_expire(server: RawServer) -> None:
 
 async def test_a_connection_the_server_closes_is_dropped_at_once(server: RawServer) -> None:
     """When its end arrives, not when it would next be used."""
-    server.on("1", _answers_then(b""))
+    server.on("1", answers_then(b""))
     transport = HTTP11Transport(keepalive_expiry=60)
     async with client_of(transport) as client:
         await client.get(url(server, 1))
@@ -153,30 +147,13 @@ async def test_a_connection_the_server_closes_is_dropped_at_once(server: RawServ
 @pytest.mark.parametrize("surplus", [b"\n", b"HTTP/1.1 408 Request Timeout\r\n\r\n", http(200, b"of another")])
 async def test_a_byte_while_idle_drops_the_connection(server: RawServer, surplus: bytes) -> None:
     """It is nobody's answer, least of all the next one's."""
-    server.on("1", _answers_then(surplus))
+    server.on("1", answers_then(surplus))
     transport = HTTP11Transport(keepalive_expiry=60)
     async with client_of(transport) as client:
         await client.get(url(server, 1))
         await until(lambda: counts(transport) == (0, 0, 0))
         assert (await client.get(url(server, 2))).content == ANSWER
     assert [asked.connection for asked in server.asked] == [1, 2]
-
-
-def _answers_then(
-    surplus: bytes,
-) -> Callable[[RawServer, Asked, asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]:
-    """Answer, and a moment later send these bytes, or close if there are none."""
-
-    async def behave(
-        server: RawServer, asked: Asked, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-    ) -> None:
-        await answers()(server, asked, reader, writer)
-        await asyncio.sleep(0.05)
-        if not surplus:
-            raise ConnectionError
-        writer.write(surplus)
-
-    return behave
 
 
 class Sleeper:

@@ -28,6 +28,7 @@ from support.raw import (
     serving,
     trusting,
 )
+from support.sockets import black_hole
 
 from oneauto_async import Failed, MalformedAnswerError, OneAutoClient
 from oneauto_async.transport import FlightRecord, HTTP11Transport, Stage
@@ -331,24 +332,6 @@ async def test_localhost_falls_back_to_the_address_that_listens(server: RawServe
     """The other one refuses, if the machine has it."""
     async with ours() as client:
         assert (await client.get(server.base_url.replace("127.0.0.1", "localhost") + PATH)).content == ANSWER
-
-
-@contextmanager
-def black_hole() -> Iterator[tuple[str, int]]:
-    """Listen and accept nothing, with the queue of the kernel full: who connects waits."""
-    with socket.socket() as hole:
-        hole.bind(("127.0.0.1", 0))
-        hole.listen(0)
-        fillers = [socket.socket() for _ in range(3)]
-        for filler in fillers:
-            filler.setblocking(False)
-            with suppress(BlockingIOError):
-                filler.connect(hole.getsockname())
-        try:
-            yield hole.getsockname()
-        finally:
-            for filler in fillers:
-                filler.close()
 
 
 @pytest.mark.asyncio

@@ -15,6 +15,7 @@ from typing import Any
 import httpx
 import pytest
 from support.raw import ANSWER, CANARY_KEY, Asked, RawServer, answers, http, raw_server, serving, trusting
+from support.sockets import until
 
 from oneauto_async import Found, OneAutoClient, RateLimit
 from oneauto_async._wire.connection import Connection
@@ -103,13 +104,6 @@ def nothing_left_behind() -> Iterator[None]:
     assert [str(warning.message) for warning in warned if warning.category is ResourceWarning] == []
     assert [message for message in unheard if "never retrieved" in message] == []
     assert abs(descriptors() - before) <= 2
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    """Wait for a condition that comes true soon."""
-    async with asyncio.timeout(10):
-        while not condition():  # noqa: ASYNC110  # the other side of a socket sets no event here
-            await asyncio.sleep(0.005)
 
 
 async def settle(server: RawServer) -> None:

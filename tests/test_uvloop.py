@@ -10,8 +10,7 @@ import socket
 import ssl
 import time
 import warnings
-from collections.abc import Callable, Coroutine, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 import httpx
@@ -21,6 +20,7 @@ from support.raw import (
     CANARY_KEY,
     RawServer,
     answers,
+    answers_then,
     breaks_off,
     http,
     never_answers,
@@ -29,6 +29,7 @@ from support.raw import (
     serving,
     trusting,
 )
+from support.sockets import black_hole, until
 
 from oneauto_async import Found, InDoubt, OneAutoClient, Timeouts
 from oneauto_async.transport import FlightRecord, HTTP11Transport, Stage
@@ -150,24 +151,6 @@ def _resolve_to(monkeypatch: pytest.MonkeyPatch, *hosts: str) -> None:
     monkeypatch.setattr(uvloop, "new_event_loop", Loop)
 
 
-@contextmanager
-def black_hole() -> Iterator[tuple[str, int]]:
-    """Listen and accept nothing, with the queue of the kernel full: who connects waits."""
-    with socket.socket() as hole:
-        hole.bind(("127.0.0.1", 0))
-        hole.listen(0)
-        fillers = [socket.socket() for _ in range(3)]
-        for filler in fillers:
-            filler.setblocking(False)
-            with suppress(BlockingIOError):
-                filler.connect(hole.getsockname())
-        try:
-            yield hole.getsockname()
-        finally:
-            for filler in fillers:
-                filler.close()
-
-
 def test_localhost_falls_back_to_the_address_that_listens() -> None:
     """The machine's own resolver, and an IPv4-only listener."""
 
@@ -244,7 +227,7 @@ def test_cancelled_calls_leave_nothing_behind(tls: bool) -> None:
                 assert "0 lent," in repr(transport)
                 responses = await asyncio.gather(*(client.get(url(server, number)) for number in range(20)))
                 assert {response.content for response in responses} == {ANSWER}
-            await _until(lambda: server.open == 0)
+            await until(lambda: server.open == 0)
             await asyncio.sleep(0.05)
             assert abs(len(os.listdir("/dev/fd")) - before) <= 2  # noqa: PTH208
             assert max(server.requests.values()) <= 2
@@ -259,23 +242,12 @@ def test_a_connection_the_server_closes_is_dropped_at_once() -> None:
         transport = HTTP11Transport(keepalive_expiry=60)
         async with raw_server() as server, httpx.AsyncClient(transport=transport) as client:
             for last in (b"", b"x", http(200, b"of another")):
-                server.on("1", _answers_then(last))
+                server.on("1", answers_then(last))
                 await client.get(url(server))
-                await _until(lambda: "0 idle" in repr(transport))
+                await until(lambda: "0 idle" in repr(transport))
             assert server.connections == 3
 
     run(main())
-
-
-def _answers_then(last: bytes) -> Any:
-    async def behave(server: Any, asked: Any, reader: Any, writer: asyncio.StreamWriter) -> None:
-        await answers()(server, asked, reader, writer)
-        await asyncio.sleep(0.03)
-        if not last:
-            raise ConnectionError
-        writer.write(last)
-
-    return behave
 
 
 def test_closing_the_client_closes_every_socket() -> None:
@@ -287,14 +259,8 @@ def test_closing_the_client_closes_every_socket() -> None:
             client = OneAutoClient(CANARY_KEY, base_url=server.base_url, timeouts=Timeouts(drain=0.05))
             async with client:
                 asking = asyncio.ensure_future(client.lookup(1))
-                await _until(lambda: server.in_flight == 1)
+                await until(lambda: server.in_flight == 1)
             assert isinstance(await asking, InDoubt)
-            await _until(lambda: server.open == 0)
+            await until(lambda: server.open == 0)
 
     run(main())
-
-
-async def _until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(5):
-        while not condition():  # noqa: ASYNC110  # the other side of a socket sets no event here
-            await asyncio.sleep(0.002)

@@ -222,6 +222,21 @@ def never_answers(*, billed: bool = True) -> Behaviour:
     return behave
 
 
+def answers_then(surplus: bytes) -> Behaviour:
+    """Answer, and a moment later send these bytes, or close if there are none."""
+
+    async def behave(
+        server: RawServer, asked: Asked, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        await answers()(server, asked, reader, writer)
+        await asyncio.sleep(0.05)
+        if not surplus:
+            raise ConnectionError
+        writer.write(surplus)
+
+    return behave
+
+
 def split(data: bytes, cuts: Iterable[int]) -> list[bytes]:
     """Cut bytes at these places; places beyond the end cut nothing."""
     places = sorted({0, len(data), *(cut for cut in cuts if 0 < cut < len(data))})

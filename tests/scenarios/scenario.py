@@ -168,7 +168,7 @@ def run(scenario: Scenario, seed: int = 0, *, given: bool) -> Result:
 
 async def _run(scenario: Scenario, gateway: Gateway, clock: VirtualClock, given: bool) -> tuple[int, float]:
     """Let all processes do their share; return how many answers came, and when the last one was done."""
-    _arrange_stalls(scenario.world)
+    arrange_stalls(scenario.world)
     async with AsyncExitStack() as stack:
         processes = [
             _Process(scenario, await stack.enter_async_context(client_of(scenario, gateway, clock, given)), number)
@@ -178,7 +178,8 @@ async def _run(scenario: Scenario, gateway: Gateway, clock: VirtualClock, given:
         return sum(answered), clock.monotonic()
 
 
-def _arrange_stalls(world: World) -> None:
+def arrange_stalls(world: World) -> None:
+    """Let the running event loop stall when it should."""
     loop = asyncio.get_running_loop()
     assert isinstance(loop, VirtualEventLoop)
     for stall in world.stalls:

@@ -15,6 +15,9 @@ nox.options.reuse_existing_virtualenvs = True
 nox.options.error_on_missing_interpreters = False
 nox.options.sessions = ["lint", "types", "tests", "docs", "dist"]
 
+PEERS = ["aiolimiter>=1.2", "aiometer>=1.0", "httpx-retries>=0.4", "stamina>=25.1"]
+"""Libraries that ours is compared with; nothing else needs them."""
+
 PROJECT = tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))["project"]
 PYTHONS = [
     line.rsplit(" ", 1)[-1]
@@ -67,6 +70,22 @@ def sockets(session: nox.Session) -> None:
     """Run each scenario once in real time, against a server in another process."""
     session.install("-e", ".[test]")
     session.run("pytest", "-m", "sockets", *session.posargs)
+
+
+@nox.session(python=OLDEST)
+def peers(session: nox.Session) -> None:
+    """Run other libraries on the same virtual gateway and print the table."""
+    session.install("-e", ".", *PEERS)
+    session.chdir("tests")
+    session.run("python", "-m", "scenarios.peers", *session.posargs)
+
+
+@nox.session(python=OLDEST)
+def plots(session: nox.Session) -> None:
+    """Make the pictures and tables of docs/explanation/rate.md anew."""
+    session.install("-e", ".", *PEERS)
+    session.chdir("tests")
+    session.run("python", "-m", "scenarios.plots", *session.posargs)
 
 
 @nox.session(python=OLDEST)

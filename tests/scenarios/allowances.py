@@ -41,18 +41,19 @@ CALLS = 4000
 
 def goal(world: World, count: int, processes: int, *, given: bool) -> Goal:
     """Return the most that so many lookups may take and waste in a world."""
-    count, ideal = within_quotas(world, count), ideal_time(world, count)
+    count, ideal, told = within_quotas(world, count), ideal_time(world, count), world.highest
     world = _until(world, ideal)
     allowed = _base(count, ideal, given=given)
     allowed += _tail(world)
     allowed += _crowding(world) * count
     allowed += NOTHING if given else _learning(world, count)
-    allowed += _sharing(count, ideal, processes, given=given)
+    allowed += _sharing(world, count, ideal, processes, given=given)
     for outage in world.outages:
         allowed += _outage(world, outage)
     for stall in world.stalls:
         allowed += _stall(world, stall)
-    allowed += _changes(world, given=given)
+    allowed += _changes(world)
+    allowed += _untruth(world, told) if given else NOTHING
     allowed += _waiting_when_told(world, ideal, processes, given=given)
     allowed += _end_of_quota(world) * processes
     return Goal(ratio=1 + allowed.seconds / ideal, waste=allowed.calls / count)
@@ -69,8 +70,13 @@ def _until(world: World, end: float) -> World:
 
 
 def _base(count: int, ideal: float, *, given: bool) -> Allowance:
-    """As at a steady 50/s: 1.01 and 0.1 % with a given limit, which is 3 calls; 1.02 and 1 % with a learnt one."""
-    return Allowance(0.01 * ideal, max(3, 0.001 * count)) if given else Allowance(0.02 * ideal, 0.01 * count)
+    """As at a steady 50/s: 1.01 and 0.1 % with a given limit, which is 3 calls; 1.02 and 1 % with a learnt one.
+
+    Half of that 1 % is for finding the limit, 15 calls however many follow, and half for keeping to it.
+    """
+    if given:
+        return Allowance(0.01 * ideal, max(3, 0.001 * count))
+    return Allowance(0.02 * ideal, max(0.01 * count, 15 + 0.005 * count))
 
 
 def _tail(world: World) -> Allowance:
@@ -82,11 +88,11 @@ def _tail(world: World) -> Allowance:
 def _crowding(world: World) -> Allowance:
     """Return what calls lose, each, that leave evenly and arrive unevenly: a small burst cannot take them all.
 
-    Half as much again is allowed as someone loses who knows the limit and the way.
+    Twice as much is allowed as someone loses who knows the limit and the way; and one call in two hundred to find out.
     """
     jitter = (world.latency.high - world.latency.low) * world.latency.outward
     worst = max((crowded(limit, jitter) for limit in world.limits), key=lambda allowance: allowance.seconds)
-    return worst * 1.5
+    return attrs.evolve(worst * 2, calls=max(2 * worst.calls, 0.005)) if worst.seconds else NOTHING
 
 
 @cache
@@ -119,19 +125,25 @@ def _learning(world: World, count: int) -> Allowance:
     """Doubling up to the limit takes a round trip each time, and one more to hear of the first refusals.
 
     At 200/s and 165 ms the named goal has 0.01, which is 0.6 s, more than the base: from some 10/s that is less than
-    one round trip for each doubling. And its 1 % is more than twice what is on its way when the first 429 comes back.
+    one round trip for each doubling. Its 1 % is more than twice what is on its way when the first 429 comes back. It is
+    also more than a burst: while a large one lasts, nothing tells how fast is too fast, and what is then on its way is
+    refused.
     """
-    rate, latency = world.highest.rate, world.latency
+    rate, latency = world.highest.rate, world.latency.mean + world.connecting
     doublings = max(0.0, math.log2(rate / 10))
-    in_flight = 2 * rate * latency.high
-    return Allowance(doublings * (latency.mean + world.connecting), max(0.0, in_flight - 0.01 * count))
+    refused = 2 * rate * (world.latency.high + world.connecting) + world.highest.burst
+    return Allowance(doublings * latency, max(0.0, refused - _base(count, 0.0, given=False).calls))
 
 
-def _sharing(count: int, ideal: float, processes: int, *, given: bool) -> Allowance:
-    """As for two processes: 0.04 and 2.4 % more with a given limit, 0.06 and 0.5 % with a learnt one; for each."""
-    others = processes - 1
-    shared = Allowance(0.04 * ideal, 0.024 * count) if given else Allowance(0.06 * ideal, 0.005 * count)
-    return shared * others
+def _sharing(world: World, count: int, ideal: float, processes: int, *, given: bool) -> Allowance:
+    """As for two processes: 0.04 and 2.4 % more with a given limit, 0.06 and 0.5 % with a learnt one; for each.
+
+    That is also more than the burst which each of them takes for its own.
+    """
+    burst = world.highest.burst
+    if given:
+        return Allowance(0.04 * ideal, max(0.024 * count, 1.5 * burst)) * (processes - 1)
+    return Allowance(0.06 * ideal, max(0.005 * count, 1.5 * burst)) * (processes - 1)
 
 
 def _outage(world: World, outage: Outage) -> Allowance:
@@ -158,17 +170,17 @@ def _stall(world: World, stall: Gap) -> Allowance:
     return Allowance(0.6 + 2 * world.latency.high, 2 + under_way * min(1.0, stall.length / world.latency.high))
 
 
-def _changes(world: World, *, given: bool) -> Allowance:
-    """As when the limit falls or rises between 50 and 20/s: 0.09 (6.6 s) and 0.4 % (10 calls) for that factor of 2.5.
-
-    A limit that is given and does not hold at the beginning is one more change, but costs calls alone.
-    """
+def _changes(world: World) -> Allowance:
+    """As between 50 and 20/s, either way: 0.09 (6.6 s) and 0.4 % (10 calls) for that factor of 2.5."""
     allowed = NOTHING
     for before, after in pairwise(world.limits):
         allowed += _change(world, before, after)
-    if given:
-        allowed += attrs.evolve(_change(world, world.highest, world.limit), seconds=0.0)
     return allowed
+
+
+def _untruth(world: World, told: Limit) -> Allowance:
+    """A limit that is given and does not hold at the beginning is one more change, but costs calls alone."""
+    return attrs.evolve(_change(world, told, world.limit), seconds=0.0)
 
 
 def _change(world: World, before: Limit, after: Limit) -> Allowance:

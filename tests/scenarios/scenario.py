@@ -93,9 +93,7 @@ class Scenario:
         """Return what the client is told: the highest limit the key ever has, as a contract would say, or nothing."""
         highest = self.world.highest
         limit = RateLimit(highest.rate, highest.burst) if given else RateLimit.adaptive()
-        if self.retry_after_scope is None or not hasattr(limit, "retry_after_scope"):
-            return limit
-        scope: dict[str, Any] = {"retry_after_scope": self.retry_after_scope}
+        scope: dict[str, Any] = {"retry_after_scope": self.retry_after_scope} if self.retry_after_scope else {}
         return attrs.evolve(limit, **scope)
 
 

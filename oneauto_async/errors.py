@@ -8,6 +8,8 @@ OneAutoError
 │   └── ProxyError                              the proxy refused the way to the service
 ├── InDoubtError                                sent, and no trustworthy answer came back
 ├── DeadlineExceededError                       the time allowed ran out
+├── BudgetExceededError                         buying could cost more than the budget allows
+├── LedgerError                                 the ledger cannot be read, written or trusted
 └── ResponseError                               the service answered, and the answer is an error
     ├── BadRequestError                         400
     ├── AccessDeniedError                       401, 403: the key or what it may ask for
@@ -39,12 +41,14 @@ __all__ = [
     "ApiFailureError",
     "BadRequestError",
     "Billing",
+    "BudgetExceededError",
     "ClientClosedError",
     "ConfigurationError",
     "ConnectionFailedError",
     "DeadlineExceededError",
     "InDoubtError",
     "InvalidVehicleIdError",
+    "LedgerError",
     "MalformedAnswerError",
     "NoDataError",
     "OneAutoError",
@@ -141,6 +145,18 @@ class DeadlineExceededError(OneAutoError):
     """The time allowed for a lookup or a batch ran out. ``billing`` tells what is known of the money."""
 
     default_retryable = True
+
+
+class BudgetExceededError(OneAutoError):
+    """The budget is spent, or what is left of it is reserved: nothing was sent. Raise the budget and ask again."""
+
+
+class LedgerError(OneAutoError):
+    """The ledger cannot be opened, read or written, or what it holds is damaged.
+
+    Without a ledger that works nothing is sent. If an answer had come and could not be written down, ``raw`` holds it
+    and ``billing`` says what it cost.
+    """
 
 
 class ResponseError(OneAutoError):

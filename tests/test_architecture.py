@@ -31,7 +31,16 @@ PUBLIC = {
     *("Clock", "SystemClock", "RateLimit", "RetryPolicy", "Timeouts"),
     # errors
     *("OneAutoError", "ConfigurationError", "InvalidVehicleIdError", "ClientClosedError", "ConnectionFailedError"),
-    *("ProxyError", "InDoubtError", "DeadlineExceededError", "ResponseError", "BadRequestError", "AccessDeniedError"),
+    *(
+        "ProxyError",
+        "InDoubtError",
+        "DeadlineExceededError",
+        "BudgetExceededError",
+        "LedgerError",
+        "ResponseError",
+        "BadRequestError",
+        "AccessDeniedError",
+    ),
     *("NoDataError", "PartialDataError", "PendingError", "RateLimitedError", "QuotaExceededError"),
     *("ServiceUnavailableError", "UnexpectedStatusError", "ApiFailureError", "MalformedAnswerError"),
     *("AnswerTooLargeError", "TruncatedAnswerError", "SchemaMismatchError"),
@@ -39,9 +48,9 @@ PUBLIC = {
 """The names users rely on: adding one is a decision, removing one breaks them."""
 
 LAYERS = [
-    {"errors", "models", "clock"},
+    {"errors", "models", "clock", "_waiting"},
     {"outcomes", "settings", "endpoints", "_ids", "_json", "_retry_after"},
-    {"_classify", "_structure"},
+    {"_classify", "_structure", "ledger"},
     {"_wire"},
     {"_flow", "transport"},
     {"_report"},
@@ -62,6 +71,7 @@ DOORS = {
     "certifi": {"_wire.http11"},
     "tenacity": {"_flow.retry"},
     "cattrs": {"_structure"},
+    "sqlite3": {"ledger._sqlite"},
     "click": {"_cli"},
     "rich": {"_cli"},
     "uvicorn": {TESTING, "_cli"},
@@ -92,6 +102,10 @@ MODULES = {module_name(path): ast.parse(path.read_text(encoding="utf-8")) for pa
 
 def room_of(module: str) -> str:
     return module.partition(".")[0]
+
+
+def folder_of(module: str) -> str:
+    return module.rpartition(".")[0]
 
 
 def imports_of(module: str) -> Iterator[Import]:
@@ -173,7 +187,7 @@ def test_all_is_sorted_and_true(module: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["clock", "endpoints", "errors", "models", "outcomes", "settings", "testing.__init__"]
+    "module", ["clock", "endpoints", "errors", "ledger.__init__", "models", "outcomes", "settings", "testing.__init__"]
 )
 def test_each_public_module_declares_its_names(module: str) -> None:
     """Whoever imports from it knows what is promised."""
@@ -257,7 +271,8 @@ def test_there_are_no_cycles() -> None:
 def test_each_library_has_its_door(library: str) -> None:
     """A foreign library is known to one room, which translates it for the rest."""
     importers = {found.importer for found in FOREIGN if found.target.partition(".")[0] == library}
-    assert {importer for importer in importers if not {importer, room_of(importer)} & DOORS[library]} == set()
+    doors = {importer for importer in importers if {importer, room_of(importer), folder_of(importer)} & DOORS[library]}
+    assert importers == doors
 
 
 def test_no_other_library_is_imported() -> None:
@@ -311,9 +326,10 @@ def test_importing_needs_no_extra() -> None:
 
 
 def test_importing_does_not_load_the_rooms_of_other_users() -> None:
-    """A service loads neither the simulator nor the command line."""
+    """A service loads neither the simulator, nor the command line, nor a ledger it does not use."""
     loaded = in_a_fresh_interpreter("import json, sys, oneauto_async; print(json.dumps(list(sys.modules)))")
-    assert {f"{PACKAGE}.testing", f"{PACKAGE}._cli", "uvicorn", "pytest", "respx", "hypothesis"} & set(loaded) == set()
+    others = {f"{PACKAGE}.testing", f"{PACKAGE}._cli", f"{PACKAGE}.ledger", "sqlite3"}
+    assert (others | {"uvicorn", "pytest", "respx", "hypothesis"}) & set(loaded) == set()
 
 
 def test_importing_touches_nothing() -> None:

@@ -1,0 +1,130 @@
+"""Group commit: orders that come while the disk is at work wait for each other and share the next transaction."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+import attrs
+
+from ..errors import LedgerError
+from .records import Claim
+
+if TYPE_CHECKING:
+    from ._books import Books
+
+    Work = Callable[[Books], Any]
+
+
+@attrs.frozen
+class Refused:
+    """What became of an order that could not be carried out, when the rest of its group could."""
+
+    error: LedgerError
+
+
+class Worker(Protocol):
+    """Carries out groups, one at a time."""
+
+    def run(self, works: Sequence[Work]) -> asyncio.Future[list[Any]]:
+        """Begin one transaction; the future brings what each order gave, or the error for which none took place."""
+        ...
+
+
+@attrs.frozen(eq=False)
+class _Order:
+    work: Work
+    done: asyncio.Future[Any]
+    must: bool
+
+
+class Groups:
+    """The orders of one event loop, on their way to the disk."""
+
+    def __init__(self, worker: Worker, *, on_lost_claim: Callable[[Claim], object]) -> None:
+        self._worker = worker
+        self._on_lost_claim = on_lost_claim
+        self._loop = asyncio.get_running_loop()
+        self._pid = os.getpid()
+        self._waiting: list[_Order] = []
+        self._owed: list[_Order] = []
+        self._is_scheduled = False
+        self._is_at_work = False
+
+    def require_own_place(self) -> None:
+        """Raise `LedgerError` in another process or event loop than the one this was made in."""
+        if os.getpid() != self._pid:
+            raise LedgerError("this ledger belongs to the process before the fork: open it anew in this one")
+        if asyncio.get_running_loop() is not self._loop:
+            raise LedgerError("this ledger belongs to another event loop or thread: open one for each")
+
+    @property
+    def busy(self) -> bool:
+        """Whether orders are waiting or being carried out."""
+        return self._is_at_work or bool(self._waiting)
+
+    def order(self, work: Work, *, must: bool = False) -> asyncio.Future[Any]:
+        """Queue an order; the future is done when it is durable.
+
+        Arguments:
+            work: does it, within the transaction.
+            must: if its group fails, it is tried again with the next.
+        """
+        order = _Order(work, self._loop.create_future(), must)
+        if must:
+            order.done.add_done_callback(_heard)  # it may have been ordered without being waited for
+        self._waiting.append(order)
+        self._schedule()
+        return order.done
+
+    def _schedule(self) -> None:
+        # Not at once: whoever runs in this turn of the loop gets on as well.
+        if not self._is_scheduled and not self._is_at_work:
+            self._is_scheduled = True
+            self._loop.call_soon(self._begin)
+
+    def _begin(self) -> None:
+        self._is_scheduled, self._is_at_work = False, True
+        orders = [*self._owed, *self._waiting]
+        self._owed, self._waiting = [], []
+        group = self._worker.run([order.work for order in orders])
+        group.add_done_callback(lambda done: self._end(orders, done))
+
+    def _end(self, orders: list[_Order], group: asyncio.Future[list[Any]]) -> None:
+        self._is_at_work = False
+        error = _error_of(group)
+        if error is None:
+            for order, result in zip(orders, group.result(), strict=True):
+                self._deliver(order, result)
+        else:
+            self._fail(orders, error)
+        if self._waiting:
+            self._schedule()
+
+    def _deliver(self, order: _Order, result: Any) -> None:
+        if order.done.done():  # cancelled, or told of an earlier failure
+            if isinstance(result, Claim):
+                self._on_lost_claim(result)
+        elif isinstance(result, Refused):
+            order.done.set_exception(result.error)
+        else:
+            order.done.set_result(result)
+
+    def _fail(self, orders: list[_Order], error: BaseException) -> None:
+        self._owed = [order for order in orders if order.must]
+        for order in orders:
+            if not order.done.done():
+                order.done.set_exception(error)
+
+
+def _error_of(group: asyncio.Future[list[Any]]) -> BaseException | None:
+    if group.cancelled():
+        return LedgerError("the ledger was closed before this was written")
+    return group.exception()
+
+
+def _heard(done: asyncio.Future[Any]) -> None:
+    if not done.cancelled():
+        done.exception()

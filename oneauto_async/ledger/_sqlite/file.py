@@ -1,0 +1,88 @@
+"""The file and its companions: where they may be, and who may read them."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+import attrs
+
+from ...errors import LedgerError
+
+OURS_ALONE = 0o600
+COMPANIONS = ("-journal", "-wal", "-shm")
+
+
+@attrs.frozen
+class Identity:
+    """Which file it is, whatever its name."""
+
+    device: int
+    inode: int
+
+    @classmethod
+    def of(cls, path: Path) -> Identity | None:
+        """Return it for the file of this name, or ``None`` if there is none."""
+        try:
+            found = os.lstat(path)
+        except FileNotFoundError:
+            return None
+        return cls(found.st_dev, found.st_ino)
+
+
+def prepare(path: Path) -> Identity:
+    """Make an empty file if there is none, see that nobody else can read it, and return which file it is.
+
+    A file that is there already is not opened here: closing it again would drop the locks that other connections of
+    this process have on it.
+
+    Raises:
+        LedgerError: there can be no file, or it is not a plain one of ours.
+    """
+    try:
+        _refuse_foreign_links(path)
+        _create(path)
+        for name in (path, *companions(path)):
+            _close_to_others(name)
+        identity = Identity.of(path)
+    except OSError as error:
+        raise LedgerError(f"the ledger {path} cannot be opened: {error.strerror or error}") from error
+    if identity is None:
+        raise LedgerError(f"the ledger {path} was deleted while it was being opened")
+    return identity
+
+
+def companions(path: Path) -> list[Path]:
+    """Return the files that SQLite keeps beside a database."""
+    return [path.with_name(path.name + ending) for ending in COMPANIONS]
+
+
+def _create(path: Path) -> None:
+    flags = os.O_CREAT | os.O_EXCL | os.O_RDWR | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
+    try:
+        os.close(os.open(path, flags, OURS_ALONE))
+    except FileExistsError:
+        return
+
+
+def _close_to_others(path: Path) -> None:
+    try:
+        found = os.lstat(path)
+    except FileNotFoundError:
+        return
+    if not stat.S_ISREG(found.st_mode):
+        kind = "a symbolic link" if stat.S_ISLNK(found.st_mode) else "not a plain file"
+        raise LedgerError(f"the ledger {path} is {kind}: give the path of the file itself")
+    if os.name == "posix" and stat.S_IMODE(found.st_mode) & ~OURS_ALONE:
+        path.chmod(OURS_ALONE)
+
+
+def _refuse_foreign_links(path: Path) -> None:
+    """Follow no link on the way that another user, who is not root, could have put there."""
+    if os.name != "posix":
+        return
+    for folder in path.parents:
+        found = os.lstat(folder)
+        if stat.S_ISLNK(found.st_mode) and found.st_uid not in (0, os.geteuid()):
+            raise LedgerError(f"the ledger {path} is behind a symbolic link of another user: {folder}")

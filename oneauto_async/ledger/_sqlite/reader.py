@@ -1,0 +1,142 @@
+"""The reading side of one file, as one thread sees it: short questions, so that no writer waits for long."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from ...errors import Billing, LedgerError
+from ..records import Entry, LedgerKey, Service, Spending, Standing, State, Verification
+from ..rules import Freshness, Past, judge, plus, share, times
+from .connecting import connect, patiently, translated
+from .store import ENTRY, entry_from, number_of, spending_of
+from .sweeping import sweep
+
+ROWS = 500
+"""Rows or ids to a question: a few milliseconds in which a commit may have to wait."""
+
+_FIND = f"""{ENTRY}
+    WHERE account = ? AND host = ? AND endpoint = ? AND vehicle_id = ? AND state <> 'failed' ORDER BY seq DESC LIMIT 1
+"""
+
+WORTH_A_SWEEP = 8
+"""Finding one id takes as long as reading so many rows in order."""
+
+_PASTS = """
+    SELECT vehicle_id, seq, state, billing, settled_at FROM lookups
+    WHERE service = ? AND state <> 'failed' AND vehicle_id IN
+"""
+
+_SUMS_OF_ENTRIES = """
+    SELECT service, date(claimed_at, 'unixepoch') AS day, state, billing, count(*)
+    FROM lookups GROUP BY service, day, state, billing
+"""
+
+_SUMS = "SELECT service, day, billed, in_doubt, under_way FROM spending"
+
+
+class Reader:
+    """One reading connection. All calls come from one thread."""
+
+    def __init__(self, path: Path) -> None:
+        """Open the file, which is a ledger already."""
+        self._path = path
+        with translated(path):
+            self._connection = connect(path)
+            self._connection.execute("PRAGMA query_only = ON")
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._connection.close()
+
+    def find(self, key: LedgerKey) -> Entry | None:
+        """Return the newest entry of a key that did not fail."""
+        rows = self._ask(_FIND, (*attrs.astuple(key.service), key.vehicle_id))
+        return entry_from(rows[0]) if rows else None
+
+    def standings(self, service: Service, vehicle_ids: Sequence[str], freshness: Freshness) -> dict[str, Standing]:
+        """Return where each id stands; the new ones are left out."""
+        with translated(self._path):
+            number = patiently(lambda: number_of(self._connection, service))
+        if number is None:
+            return {}
+        ((last,),) = self._ask("SELECT coalesce(max(seq), 0) FROM lookups")
+        if len(vehicle_ids) * WORTH_A_SWEEP < last:
+            return self._judged(number, vehicle_ids, freshness)
+        standings, intricate = sweep(self._ask, number, last, vehicle_ids, freshness)
+        return standings | self._judged(number, intricate, freshness)
+
+    def _judged(self, service: int, vehicle_ids: Sequence[str], freshness: Freshness) -> dict[str, Standing]:
+        """Judge id by id."""
+        pasts: defaultdict[str, list[Past]] = defaultdict(list)
+        for start in range(0, len(vehicle_ids), ROWS):
+            chunk = vehicle_ids[start : start + ROWS]
+            for row in self._ask(f"{_PASTS} ({','.join('?' * len(chunk))})", (service, *chunk)):
+                vehicle_id, seq, state, billing, settled_at = row
+                pasts[vehicle_id].append(Past(seq, State(state), Billing(billing), settled_at))
+        judged = {vehicle_id: judge(history, freshness)[0] for vehicle_id, history in pasts.items()}
+        return {vehicle_id: standing for vehicle_id, standing in judged.items() if standing is not Standing.NEW}
+
+    def entries(self, state: State | None, after: int) -> list[Entry]:
+        """Return the next entries after one, oldest first; an empty list at the end."""
+        return [entry_from(row) for row in self._rows(state, after)]
+
+    def spending(self, account: str, host: str, since: float | None) -> Spending:
+        """Return what an account has spent at a host."""
+        with translated(self._path):
+            return patiently(lambda: spending_of(self._connection, account, host, since))
+
+    def verify(self) -> Verification:
+        """Read everything: SQLite's own check, each answer's checksum, and the sums against the entries."""
+        problems = [f"SQLite: {line}" for (line,) in self._ask("PRAGMA integrity_check") if line != "ok"]
+        damaged: list[int] = []
+        entries, after = 0, 0
+        while rows := self._rows(None, after):
+            entries, after = entries + len(rows), rows[-1][0]
+            damaged += [row[0] for row in rows if not _is_sound(row)]
+        problems += [f"entry {seq}: damaged, the answer is not what its checksum says" for seq in damaged]
+        problems += self._wrong_sums()
+        return Verification(entries=entries, damaged=tuple(damaged), problems=tuple(problems))
+
+    def _rows(self, state: State | None, after: int) -> list[Any]:
+        condition, values = ("", ()) if state is None else ("AND state = ?", (state.value,))
+        return self._ask(f"{ENTRY} WHERE seq > ? {condition} ORDER BY seq LIMIT {ROWS}", (after, *values))
+
+    def _wrong_sums(self) -> Iterator[str]:
+        with translated(self._path):
+            entries, sums = patiently(self._both_sums)
+        counted: dict[tuple[int, str], Spending] = {}
+        for service, day, state, billing, count in entries:
+            part = times(count, share(State(state), Billing(billing)))
+            counted[service, day] = plus(counted.get((service, day), Spending()), part)
+        told = {
+            (service, day): Spending(billed=billed, in_doubt=in_doubt, under_way=under_way)
+            for service, day, billed, in_doubt, under_way in sums
+        }
+        for place in sorted(counted.keys() | told.keys()):
+            if counted.get(place, Spending()) != told.get(place, Spending()):
+                yield f"spending of service {place[0]} on {place[1]}: the sum is not that of the entries"
+
+    def _both_sums(self) -> tuple[list[Any], list[Any]]:
+        """Read them as of one moment."""
+        self._connection.execute("BEGIN")
+        try:
+            return self._connection.execute(_SUMS_OF_ENTRIES).fetchall(), self._connection.execute(_SUMS).fetchall()
+        finally:
+            self._connection.execute("COMMIT")
+
+    def _ask(self, question: str, values: Sequence[Any] = ()) -> list[Any]:
+        with translated(self._path):
+            return patiently(lambda: self._connection.execute(question, values).fetchall())
+
+
+def _is_sound(row: Sequence[Any]) -> bool:
+    try:
+        entry = entry_from(row)
+    except LedgerError:
+        return False
+    return entry.is_intact and (entry.raw is not None or entry.state is not State.ANSWERED)

@@ -1,0 +1,132 @@
+"""The writing side of one file, as one thread sees it: groups of orders, each group one transaction."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from ...errors import LedgerError
+from .._books import Books
+from .._groups import Refused
+from . import owners
+from .connecting import connect, migrate, patiently, transaction, translated
+from .file import Identity, companions, prepare
+from .store import SqliteStore
+
+Order: TypeAlias = Callable[[Books], Any]
+
+
+class Writer:
+    """One writing connection. All calls come from one thread."""
+
+    def __init__(self, path: Path, free_max_age: float) -> None:
+        """Open the file, make or migrate the tables, sign in, and lay to rest what the dead left behind.
+
+        Raises:
+            LedgerError: the file cannot be used. A file that is no ledger, or a newer one, is untouched.
+        """
+        self._path = path
+        self._identity = prepare(path)
+        with translated(path):
+            self._connection = connect_checked(path)
+        self._store = SqliteStore(self._connection)
+        self._books = Books(self._store, free_max_age)
+        self._lease = 0.0
+        try:
+            self.run([lambda books: books.lay_to_rest(time.time())])
+        except BaseException:
+            self._connection.close()
+            raise
+
+    def run(self, orders: Sequence[Order]) -> list[Any]:
+        """Carry out a group of orders in one transaction, and return what each brought once all are durable.
+
+        Raises:
+            LedgerError: none of them was carried out.
+        """
+        owner = self._books.owner
+        try:
+            with translated(self._path):
+                self._require_same_file()
+                with transaction(self._connection):
+                    self._stay_signed_in()
+                    results = [self._carried_out(order) for order in orders]
+                    self._store.write_spending()
+                self._require_same_file()
+        except BaseException:
+            self._books.rolled_back()
+            self._books.owner = owner
+            self._store.forget()
+            raise
+        self._books.committed()
+        return results
+
+    def _carried_out(self, order: Order) -> Any:
+        try:
+            return order(self._books)
+        except LedgerError as error:
+            return Refused(error)
+
+    def _stay_signed_in(self) -> None:
+        """Renew the lease; if this process was taken for gone meanwhile, begin again under a new number."""
+        owner = self._books.owner
+        lease = owners.lease_of(self._connection, owner)
+        if lease is None:
+            self._books.owner = owners.register(self._connection)
+        elif lease < time.time() + owners.LEASE - owners.HEARTBEAT:
+            owners.renew(self._connection, owner)
+
+    def _require_same_file(self) -> None:
+        """Notice a file that was deleted or replaced: SQLite would go on writing into nothing."""
+        if Identity.of(self._path) != self._identity:
+            raise LedgerError("the file was deleted or replaced while it was open")
+
+    def show_life(self) -> None:
+        """Renew the lease. What goes wrong shows when something is to be written."""
+        with suppress(LedgerError):
+            self.run([])
+
+    def close(self) -> None:
+        """Sign out, give back what is still claimed, and take the journal away if nobody else needs it.
+
+        Raises:
+            LedgerError: that could not be written; the file is closed, and the next one to open it will do it.
+        """
+        try:
+            with translated(self._path):
+                self._sign_out()
+        finally:
+            self._connection.close()
+
+    def _sign_out(self) -> None:
+        self._require_same_file()
+        books, now = self._books, time.time()
+        with transaction(self._connection):
+            books.held.clear()
+            books.lay_to_rest(now)
+            self._store.write_spending()
+            owners.bury(self._connection, books.owner)
+        if any(path.exists() for path in companions(self._path)):
+            _tidy(self._connection)
+
+
+def connect_checked(path: Path) -> sqlite3.Connection:
+    """Open the file as a ledger of the newest version."""
+    looking = sqlite3.connect(path, timeout=0.0, isolation_level=None)  # changes nothing, unlike a journal mode
+    try:
+        migrate(looking)
+    finally:
+        looking.close()
+    return connect(path)
+
+
+def _tidy(connection: sqlite3.Connection) -> None:
+    """Remove an empty journal; someone else may be using it."""
+    try:
+        patiently(lambda: connection.execute("PRAGMA journal_mode = DELETE").fetchone(), 0.0)
+    except sqlite3.OperationalError:
+        return

@@ -1,0 +1,220 @@
+"""A ledger that lives as long as the process: for tests, and for services that only want answers shared."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import time
+from collections import defaultdict
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from types import TracebackType
+from typing import Any, Self
+
+import attrs
+
+from ..clock import Clock
+from ..errors import Billing, LedgerError
+from ..settings import require_seconds
+from ._books import Books, Owned
+from .records import (
+    Claim,
+    Decision,
+    Entry,
+    LedgerKey,
+    Limit,
+    Service,
+    Settlement,
+    Spending,
+    Standing,
+    State,
+    Terms,
+    Verification,
+)
+from .rules import DAY, Freshness, judge, minus, plus, share
+
+
+class MemoryLedger:
+    """A ledger without a file. What it holds outlives the client, but not the process.
+
+    It is always open; several clients may share it.
+
+    Arguments:
+        free_max_age: seconds that an answer which was not charged (204, 206) is kept.
+        clock: the time of day, for tests.
+    """
+
+    def __init__(self, *, free_max_age: float = DAY, clock: Clock | None = None) -> None:
+        require_seconds("free_max_age", free_max_age)
+        self._free_max_age = free_max_age
+        self._wall = time.time if clock is None else clock.wall
+        self._store = _MemoryStore()
+        self._books = Books(self._store, free_max_age)
+
+    def __repr__(self) -> str:
+        return f"<MemoryLedger: {len(self._store.rows)} entries>"
+
+    @property
+    def is_open(self) -> bool:
+        """Always true."""
+        return True
+
+    async def open(self) -> None:
+        """Do nothing: it is open."""
+
+    async def aclose(self) -> None:
+        """Do nothing: it keeps what it has."""
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def flush(self) -> None:
+        """Do nothing: whatever is ordered is done at once."""
+
+    async def claim(self, key: LedgerKey, terms: Terms, limit: Limit | None = None) -> Decision:
+        """Return what is kept for a key, or leave to buy it."""
+        decision = self._books.claim(key, terms, limit, self._wall())
+        self._books.committed()
+        return decision
+
+    async def mark_sent(self, claim: Claim) -> bool:
+        """Note that the request is about to leave."""
+        return self._books.mark_sent(claim, self._wall())
+
+    def retract(self, claim: Claim, last: Settlement) -> None:
+        """Take back that it was sent."""
+        self._books.retract(claim, last, self._wall())
+
+    def settle(self, claim: Claim, settlement: Settlement) -> Awaitable[None]:
+        """Note how a claim ended."""
+        self._books.settle(claim, settlement, self._wall())
+        self._books.committed()
+        done = asyncio.get_running_loop().create_future()
+        done.set_result(None)
+        return done
+
+    async def find(self, key: LedgerKey) -> Entry | None:
+        """Return the newest entry of a key that did not fail, or ``None``."""
+        history = self._store.history(key)
+        return self._store.load(max(past.seq for past in history)) if history else None
+
+    async def standings(self, service: Service, vehicle_ids: Iterable[str], terms: Terms) -> dict[str, Standing]:
+        """Return where each id stands; the new ones are left out."""
+        freshness = Freshness(terms=terms, free_max_age=self._free_max_age, now=self._wall())
+        judged = {
+            vehicle_id: judge(self._store.history(LedgerKey(service, vehicle_id)), freshness)[0]
+            for vehicle_id in vehicle_ids
+        }
+        return {vehicle_id: standing for vehicle_id, standing in judged.items() if standing is not Standing.NEW}
+
+    async def entries(self, state: State | None = None) -> AsyncIterator[Entry]:
+        """Yield all entries, or those in one state, oldest first."""
+        for entry in [row.entry for row in self._store.rows]:
+            if state in (None, entry.state):
+                yield entry
+
+    async def spending(self, account: str, host: str, since: float | None = None) -> Spending:
+        """Return what an account has spent at a host."""
+        return self._store.spending(account, host, since)
+
+    async def resolve(self, seq: int, *, billed: bool) -> Entry:
+        """Settle a doubt by what the vendor's log says."""
+        return self._books.resolve(seq, billed, self._wall())
+
+    async def verify(self) -> Verification:
+        """Compare every answer with its checksum."""
+        rows = self._store.rows
+        damaged = tuple(row.entry.seq for row in rows if not row.entry.is_intact)
+        problems = tuple(f"entry {seq}: the answer is not what its checksum says" for seq in damaged)
+        return Verification(entries=len(rows), damaged=damaged, problems=problems)
+
+
+@attrs.define
+class _Row:
+    entry: Entry
+    owner: int
+
+
+class _MemoryStore:
+    """Entries in a list, found by key."""
+
+    def __init__(self) -> None:
+        self.rows: list[_Row] = []
+        self._by_key: defaultdict[LedgerKey, list[_Row]] = defaultdict(list)
+        self._under_way: dict[int, _Row] = {}
+        self._totals: defaultdict[tuple[str, str], Spending] = defaultdict(Spending)
+
+    def history(self, key: LedgerKey) -> list[Owned]:
+        rows = self._by_key.get(key, ())
+        return [_brief(row) for row in rows if row.entry.state is not State.FAILED]
+
+    def past(self, seq: int) -> Owned | None:
+        return _brief(self.rows[seq - 1]) if 1 <= seq <= len(self.rows) else None
+
+    def load(self, seq: int) -> Entry:
+        return self.rows[seq - 1].entry
+
+    def under_way(self) -> list[Owned]:
+        return [_brief(row) for row in self._under_way.values()]
+
+    def add(self, key: LedgerKey, owner: int, now: float) -> int:
+        seq = len(self.rows) + 1
+        row = _Row(Entry(seq=seq, key=key, state=State.CLAIMED, billing=Billing.NOT_BILLED, claimed_at=now), owner)
+        self.rows.append(row)
+        self._by_key[key].append(row)
+        self._count(row, plus)
+        return seq
+
+    def mark_sent(self, seq: int, now: float) -> None:
+        attempts = self.load(seq).attempts + 1
+        self._change(seq, state=State.SENT, billing=Billing.UNKNOWN, sent_at=now, attempts=attempts)
+
+    def retract(self, seq: int, last: Settlement) -> None:
+        facts = {"status": last.status, "request_id": last.request_id, "note": last.note}
+        self._change(seq, state=State.CLAIMED, billing=Billing.NOT_BILLED, **facts)
+
+    def settle(self, seq: int, settlement: Settlement, checksum: str | None, now: float) -> None:
+        facts = attrs.asdict(settlement, recurse=False)
+        facts["attempts"] = settlement.attempts or self.load(seq).attempts
+        self._change(seq, settled_at=now, checksum=checksum, **facts)
+
+    def _change(self, seq: int, **changes: Any) -> None:
+        row = self.rows[seq - 1]
+        self._count(row, minus)
+        row.entry = attrs.evolve(row.entry, **changes)
+        self._count(row, plus)
+
+    def _count(self, row: _Row, how: Callable[[Spending, Spending], Spending]) -> None:
+        """Keep the total and the list of what is under way in step with one row."""
+        account = (row.entry.key.service.account, row.entry.key.service.host)
+        part = share(row.entry.state, row.entry.billing)
+        self._totals[account] = how(self._totals[account], part)
+        self._under_way.pop(row.entry.seq, None)
+        if part.under_way:
+            self._under_way[row.entry.seq] = row
+
+    def spending(self, account: str, host: str, since: float | None) -> Spending:
+        if since is None:
+            return self._totals[account, host]
+        counted = [
+            share(row.entry.state, row.entry.billing)
+            for row in self.rows
+            if (row.entry.key.service.account, row.entry.key.service.host) == (account, host)
+            if row.entry.claimed_at >= since
+        ]
+        return functools.reduce(plus, counted, Spending())
+
+    def lives(self, owner: int) -> bool:
+        raise LedgerError(f"a ledger in memory has one owner, not {owner}")
+
+    def bury(self, owner: int) -> None:
+        raise LedgerError(f"a ledger in memory has one owner, not {owner}")
+
+
+def _brief(row: _Row) -> Owned:
+    entry = row.entry
+    return Owned(entry.seq, entry.state, entry.billing, entry.settled_at, row.owner)

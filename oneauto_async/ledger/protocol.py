@@ -1,0 +1,107 @@
+"""What a client needs of a ledger. Write your own over any store that has transactions; two are in this package."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Iterable
+from typing import Protocol
+
+from .records import (
+    Claim,
+    Decision,
+    Entry,
+    LedgerKey,
+    Limit,
+    Service,
+    Settlement,
+    Spending,
+    Standing,
+    State,
+    Terms,
+    Verification,
+)
+
+
+class Ledger(Protocol):
+    """Books of what was asked, what came and what it cost, shared by all who open the same one.
+
+    Each method is all or nothing, and on return durable. None blocks the event loop. What one caller orders takes place
+    in that order. Every failure is a `LedgerError`; a ledger that failed once may work again.
+    """
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it can be used."""
+        ...
+
+    async def open(self) -> None:
+        """Make it ready; what processes that are gone had sent is in doubt from now on.
+
+        Raises:
+            LedgerError: it cannot be opened, or is no ledger of a version this package knows. It is untouched.
+        """
+        ...
+
+    async def aclose(self) -> None:
+        """Write what was ordered, give back what is still claimed, and close. Closing again does nothing."""
+        ...
+
+    async def flush(self) -> None:
+        """Wait until all that was ordered is durable."""
+        ...
+
+    async def claim(self, key: LedgerKey, terms: Terms, limit: Limit | None = None) -> Decision:
+        """Return what is kept for a key, or leave to buy it, which nobody else has until it is settled.
+
+        Of many who ask at once, in this process or another, one gets the claim and the rest are told `Busy`. A claim
+        counts against ``limit`` from this moment. Cancelling gives back a claim that comes too late.
+        """
+        ...
+
+    async def mark_sent(self, claim: Claim) -> bool:
+        """Note, durably, that the request is about to leave; from now on only its owner can say it was not charged.
+
+        Returns:
+            ``False`` if the claim was lost: this process was taken for gone. Then nothing may be sent.
+        """
+        ...
+
+    def retract(self, claim: Claim, last: Settlement) -> None:
+        """Order: what was marked as sent was surely not charged, and the claim stands as before.
+
+        Arguments:
+            claim: the claim.
+            last: what came of the attempt; its state and billing are not looked at.
+        """
+        ...
+
+    def settle(self, claim: Claim, settlement: Settlement) -> Awaitable[None]:
+        """Order the end of a claim; awaiting it returns when it is durable. It takes place whether awaited or not."""
+        ...
+
+    async def find(self, key: LedgerKey) -> Entry | None:
+        """Return the newest entry of a key that did not fail, or ``None``."""
+        ...
+
+    async def standings(self, service: Service, vehicle_ids: Iterable[str], terms: Terms) -> dict[str, Standing]:
+        """Return where each id stands; the new ones are left out."""
+        ...
+
+    def entries(self, state: State | None = None) -> AsyncIterator[Entry]:
+        """Yield all entries, or those in one state, oldest first."""
+        ...
+
+    async def spending(self, account: str, host: str, since: float | None = None) -> Spending:
+        """Return what an account has spent at a host, from a moment on (seconds since the epoch) or in all."""
+        ...
+
+    async def resolve(self, seq: int, *, billed: bool) -> Entry:
+        """Settle a doubt by what the vendor's log says; the id may then be asked for again.
+
+        Raises:
+            LedgerError: there is no such entry, or it is not in doubt.
+        """
+        ...
+
+    async def verify(self) -> Verification:
+        """Read everything and report what is damaged; nothing is changed."""
+        ...

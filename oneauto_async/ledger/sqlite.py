@@ -1,0 +1,220 @@
+"""A ledger in an SQLite file: what the event loop sees of it.
+
+Orders are gathered while the disk is at work, and go to it together: one transaction, one sync, and one call back to
+the event loop for all of them. One thread writes and one reads, so the loop never waits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+import warnings
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Self, TypeVar
+
+from .._waiting import see_through
+from ..clock import Clock
+from ..errors import Billing, LedgerError
+from ..settings import require_seconds
+from ._groups import Groups
+from ._threads import Threads
+from .records import (
+    Claim,
+    Decision,
+    Entry,
+    LedgerKey,
+    Limit,
+    Service,
+    Settlement,
+    Spending,
+    Standing,
+    State,
+    Terms,
+    Verification,
+)
+from .rules import DAY, Freshness
+
+if TYPE_CHECKING:  # sqlite3 is loaded when a file is opened
+    from ._books import Books
+    from ._sqlite.reader import Reader
+
+T = TypeVar("T")
+
+GIVEN_BACK = Settlement(state=State.FAILED, billing=Billing.NOT_BILLED, note="given back: nothing was sent")
+
+
+class SqliteLedger:
+    """A ledger in one file, which any number of processes on this machine may use at once.
+
+    Use it as ``async with SqliteLedger("answers.ledger") as ledger``, or give it to a client, which opens it if it is
+    not open yet, and then closes it as well. It belongs to the event loop it is opened on. After closing it may be
+    opened again.
+
+    The file is made readable by its owner alone. It must be on a local disk: locks over a network are not reliable.
+
+    Arguments:
+        path: the file; made if it is not there, in a folder that is.
+        free_max_age: seconds that an answer which was not charged (204, 206) is kept; what was paid for has no such
+            bound.
+        clock: the time of day, for tests.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], *, free_max_age: float = DAY, clock: Clock | None = None) -> None:
+        require_seconds("free_max_age", free_max_age)
+        self.path = Path(path).absolute()
+        self._free_max_age = free_max_age
+        self._wall = time.time if clock is None else clock.wall
+        self._threads: Threads | None = None
+        self._groups: Groups | None = None
+        self._closing: asyncio.Task[None] | None = None
+
+    def __repr__(self) -> str:
+        return f"<SqliteLedger {str(self.path)!r} {'open' if self.is_open else 'closed'}>"
+
+    def __del__(self) -> None:
+        threads = getattr(self, "_threads", None)
+        if threads is not None:
+            threads.abandon()
+            warnings.warn(f"unclosed {self!r}: await aclose()", ResourceWarning, stacklevel=2, source=self)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it can be used."""
+        return self._groups is not None
+
+    # Opening and closing.
+
+    async def open(self) -> None:
+        """Open the file, or make it. What processes that are gone had sent is in doubt from now on.
+
+        Opening an open one does nothing.
+
+        Raises:
+            LedgerError: there can be no file, or it is no ledger, or one of a newer version. It is untouched.
+        """
+        if self._threads is not None:
+            self._opened()
+            return
+        self._threads = threads = Threads(self.path, self._free_max_age)
+        try:
+            await see_through(threads.opened())
+        except BaseException:
+            self._threads = None
+            await see_through(asyncio.ensure_future(threads.closed()))
+            raise
+        self._groups = Groups(threads, on_lost_claim=lambda claim: self.settle(claim, GIVEN_BACK))
+
+    async def aclose(self) -> None:
+        """Write what was ordered, give back what is still claimed, and close.
+
+        Closing again does nothing. Cancelling waits for the end all the same.
+
+        Raises:
+            LedgerError: the last of it could not be written; what was sent is then in doubt for the next to open it.
+        """
+        if self._closing is None and self._threads is not None:
+            self._opened()
+            self._closing = asyncio.get_running_loop().create_task(self._close(), name="oneauto ledger close")
+        if self._closing is not None:
+            await see_through(self._closing)
+
+    async def _close(self) -> None:
+        try:
+            await self.flush()
+        finally:
+            threads, self._threads, self._groups = self._threads, None, None
+            self._closing = None
+            if threads is not None:
+                await threads.closed()
+
+    async def __aenter__(self) -> Self:
+        await self.open()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    def _opened(self) -> Groups:
+        if self._groups is None:
+            raise LedgerError(f"the ledger {self.path} is not open: use it inside `async with`, or await open()")
+        self._groups.require_own_place()
+        return self._groups
+
+    # Writing.
+
+    async def flush(self) -> None:
+        """Wait until all that was ordered is durable."""
+        await self._opened().order(lambda books: None)
+
+    async def claim(self, key: LedgerKey, terms: Terms, limit: Limit | None = None) -> Decision:
+        """Return what is kept for a key, or leave to buy it. Cancelling gives back a claim that comes too late."""
+        now = self._wall()
+        return await self._ordered(lambda books: books.claim(key, terms, limit, now))
+
+    async def mark_sent(self, claim: Claim) -> bool:
+        """Note, durably, that the request is about to leave; ``False`` if the claim was lost."""
+        now = self._wall()
+        return await self._ordered(lambda books: books.mark_sent(claim, now))
+
+    def retract(self, claim: Claim, last: Settlement) -> None:
+        """Order: what was marked as sent was surely not charged."""
+        now = self._wall()
+        self._opened().order(lambda books: books.retract(claim, last, now), must=True)
+
+    def settle(self, claim: Claim, settlement: Settlement) -> Awaitable[None]:
+        """Order the end of a claim; awaiting it returns when it is durable.
+
+        One that could not be written is tried again with whatever is written next, and when the ledger is closed.
+        """
+        now = self._wall()
+        return self._opened().order(lambda books: books.settle(claim, settlement, now), must=True)
+
+    async def resolve(self, seq: int, *, billed: bool) -> Entry:
+        """Settle a doubt by what the vendor's log says; the id may then be asked for again."""
+        now = self._wall()
+        return await self._ordered(lambda books: books.resolve(seq, billed, now))
+
+    def _ordered(self, work: Callable[[Books], T]) -> Awaitable[T]:
+        return self._opened().order(work)
+
+    # Reading: it sees all that was ordered before.
+
+    async def find(self, key: LedgerKey) -> Entry | None:
+        """Return the newest entry of a key that did not fail, or ``None``."""
+        return await self._read(lambda reader: reader.find(key))
+
+    async def standings(self, service: Service, vehicle_ids: Iterable[str], terms: Terms) -> dict[str, Standing]:
+        """Return where each id stands; the new ones are left out."""
+        ids = list(vehicle_ids)
+        freshness = Freshness(terms=terms, free_max_age=self._free_max_age, now=self._wall())
+        return await self._read(lambda reader: reader.standings(service, ids, freshness))
+
+    async def entries(self, state: State | None = None) -> AsyncIterator[Entry]:
+        """Yield all entries, or those in one state, oldest first; the file is not held in between."""
+        after = 0
+        while chunk := await self._read_entries(state, after):
+            for entry in chunk:
+                yield entry
+            after = chunk[-1].seq
+
+    async def _read_entries(self, state: State | None, after: int) -> list[Entry]:
+        return await self._read(lambda reader: reader.entries(state, after))
+
+    async def spending(self, account: str, host: str, since: float | None = None) -> Spending:
+        """Return what an account has spent at a host, from a moment on (seconds since the epoch) or in all."""
+        return await self._read(lambda reader: reader.spending(account, host, since))
+
+    async def verify(self) -> Verification:
+        """Read everything and report what is damaged; nothing is changed. Writers may have to wait meanwhile."""
+        return await self._read(lambda reader: reader.verify())
+
+    async def _read(self, question: Callable[[Reader], T]) -> T:
+        if self._opened().busy:
+            await self.flush()
+        assert self._threads is not None
+        return await self._threads.ask(question)

@@ -1,0 +1,743 @@
+"""A ledger in a file: opening and closing it, its neighbours, its faults, and what a stranger sees of it."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import resource
+import shutil
+import sqlite3
+import stat
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.ledgers import (
+    ANYTHING,
+    SERVICE,
+    answer,
+    bought,
+    claimed,
+    doubt,
+    entries_of,
+    failure,
+    key,
+    nothing_known,
+    sent,
+)
+
+from oneauto_async.errors import LedgerError
+from oneauto_async.ledger import Busy, Claim, HeldInDoubt, Kept, Ledger, MemoryLedger, SqliteLedger, Terms
+from oneauto_async.ledger._sqlite import connecting, owners, reader, schema, writer
+from oneauto_async.testing import VirtualClock
+
+asynchronous = pytest.mark.asyncio
+posix_only = pytest.mark.skipif(os.name != "posix", reason="modes, links and signals as POSIX has them")
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "test.ledger"
+
+
+@pytest.fixture(params=["PERSIST", "WAL"])
+def either_journal(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Both ways of writing, whichever the SQLite at hand would be given."""
+    monkeypatch.setattr(connecting, "journal_mode", lambda: request.param)
+    return str(request.param)
+
+
+def asked(path: Path, question: str) -> list[Any]:
+    """Ask the file as a stranger does."""
+    with closing(sqlite3.connect(path)) as stranger:
+        return stranger.execute(question).fetchall()
+
+
+def threads() -> list[str]:
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith("oneauto-ledger")]
+
+
+# Opening and closing.
+
+
+def test_both_kinds_are_ledgers(path: Path) -> None:
+    """To the type checker as well."""
+    ledgers: list[Ledger] = [MemoryLedger(), SqliteLedger(path)]
+    assert [ledger.is_open for ledger in ledgers] == [True, False]
+
+
+@pytest.mark.usefixtures("either_journal")
+@asynchronous
+async def test_what_was_written_is_there_the_next_time(path: Path) -> None:
+    """Through the same object or another, in either way of writing."""
+    ledger = SqliteLedger(path)
+    async with ledger:
+        await bought(ledger, key(), answer(b"kept"))
+    async with ledger, SqliteLedger(path) as other:
+        for one in (ledger, other):
+            decision = await one.claim(key(), ANYTHING)
+            assert isinstance(decision, Kept)
+            assert decision.entry.raw == b"kept"
+
+
+@pytest.mark.usefixtures("either_journal")
+@asynchronous
+async def test_closing_leaves_one_file_and_no_thread(path: Path) -> None:
+    """And closing again does nothing."""
+    ledger = SqliteLedger(path)
+    async with ledger:
+        await bought(ledger, key())
+        await ledger.find(key())
+        assert threads()
+    await ledger.aclose()
+
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
+    assert threads() == []
+
+
+@asynchronous
+async def test_closing_gives_back_what_is_claimed_and_doubts_what_was_sent(path: Path) -> None:
+    """Whoever opens it next finds no loose ends."""
+    async with SqliteLedger(path) as ledger:
+        await claimed(ledger, key("claimed"))
+        await sent(ledger, key("sent"))
+    async with SqliteLedger(path) as ledger:
+        assert isinstance(await ledger.claim(key("claimed"), ANYTHING), Claim)
+        assert isinstance(await ledger.claim(key("sent"), ANYTHING), HeldInDoubt)
+        assert (await ledger.spending("default", "api.example")).in_doubt == 1
+
+
+@asynchronous
+async def test_a_closing_that_is_cancelled_still_closes(path: Path) -> None:
+    """And then the cancellation goes on."""
+    ledger = SqliteLedger(path)
+    await ledger.open()
+    ordered = asyncio.ensure_future(ledger.claim(key(), ANYTHING))
+    await asyncio.sleep(0)
+    closing_it = asyncio.create_task(ledger.aclose())
+    await asyncio.sleep(0)
+    closing_it.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await closing_it
+
+    assert not ledger.is_open
+    assert isinstance(await ordered, Claim)
+    async with ledger:
+        assert isinstance(await ledger.claim(key(), ANYTHING), Claim)
+
+
+@asynchronous
+async def test_an_opening_that_is_cancelled_leaves_nothing_open(path: Path) -> None:
+    """It can be tried again."""
+    ledger = SqliteLedger(path)
+    opening = asyncio.create_task(ledger.open())
+    await asyncio.sleep(0)
+    opening.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await opening
+
+    assert not ledger.is_open
+    async with ledger:
+        await bought(ledger, key())
+
+
+@asynchronous
+async def test_a_claim_that_comes_too_late_is_given_back(path: Path) -> None:
+    """A lookup that is cancelled while the disk is at work keeps no id from others."""
+    async with SqliteLedger(path) as ledger:
+        waiting = asyncio.create_task(ledger.claim(key(), ANYTHING))
+        await asyncio.sleep(0)
+        waiting.cancel()
+        await asyncio.wait([waiting])
+        await ledger.flush()
+        assert isinstance(await ledger.claim(key(), ANYTHING), Claim)
+
+
+@asynchronous
+async def test_a_ledger_that_is_not_open_says_so(path: Path) -> None:
+    """With what to do."""
+    with pytest.raises(LedgerError, match="async with"):
+        await SqliteLedger(path).claim(key(), ANYTHING)
+
+
+def test_another_event_loop_is_refused(path: Path) -> None:
+    """And a ledger that is forgotten open warns."""
+    ledger = SqliteLedger(path)
+    asyncio.run(ledger.open())
+    with pytest.raises(LedgerError, match="another event loop"):
+        asyncio.run(ledger.claim(key(), ANYTHING))
+    holder = [ledger]
+    del ledger
+    with pytest.warns(ResourceWarning, match="unclosed"):
+        _forget(holder)
+    for thread in threading.enumerate():
+        if thread.name.startswith("oneauto-ledger"):
+            thread.join(timeout=10)
+    assert threads() == []
+
+
+def _forget(holder: list[SqliteLedger]) -> None:
+    holder.clear()
+    gc.collect()
+
+
+def test_virtual_time_stands_still_while_the_disk_is_at_work(path: Path) -> None:
+    """Tests of programs with a ledger need not know of its threads."""
+    clock = VirtualClock()
+
+    async def main() -> float:
+        async with SqliteLedger(path) as ledger, asyncio.timeout(0.001):
+            for number in range(20):
+                await bought(ledger, key(number))
+        return clock.monotonic()
+
+    assert clock.run(main()) == 0.0
+
+
+def test_importing_the_ledgers_does_not_load_sqlite3() -> None:
+    """Only opening a file does."""
+    code = "import sys, oneauto_async, oneauto_async.ledger as l; l.SqliteLedger('x'); print('sqlite3' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+
+
+# The file.
+
+
+@posix_only
+@pytest.mark.usefixtures("either_journal")
+@asynchronous
+async def test_nobody_else_can_read_it(path: Path) -> None:
+    """0600 for the file and whatever lies beside it, also when it was open to others before (D15)."""
+    path.touch()
+    path.chmod(0o644)
+    async with SqliteLedger(path) as ledger:
+        await bought(ledger, key())
+        files = list(path.parent.iterdir())
+        assert len(files) > 1
+        assert {stat.S_IMODE(file.stat().st_mode) for file in files} == {0o600}
+
+
+@posix_only
+@pytest.mark.parametrize("linked", ["", "-journal", "-wal", "-shm"])
+@asynchronous
+async def test_a_symbolic_link_is_not_followed(path: Path, tmp_path: Path, linked: str) -> None:
+    """The file that it leads to is not touched."""
+    target = tmp_path / "precious"
+    target.write_bytes(b"")
+    path.with_name(path.name + linked).symlink_to(target)
+
+    with pytest.raises(LedgerError, match="symbolic link"):
+        await SqliteLedger(path).open()
+    assert target.read_bytes() == b""
+
+
+@posix_only
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root can make another user's link")
+@asynchronous
+async def test_a_folder_behind_a_link_of_another_user_is_refused(tmp_path: Path) -> None:
+    """Links of one's own and of root are followed: homes and temporary folders are often behind one."""
+    real, link = tmp_path / "real", tmp_path / "link"
+    real.mkdir()
+    link.symlink_to(real)
+    async with SqliteLedger(link / "test.ledger"):
+        pass
+    os.lchown(link, 12345, 12345)
+    with pytest.raises(LedgerError, match="another user"):
+        await SqliteLedger(link / "test.ledger").open()
+
+
+def _missing_folder(path: Path) -> Path:
+    return path.parent / "missing" / path.name
+
+
+def _folder(path: Path) -> Path:
+    path.mkdir()
+    return path
+
+
+def _text(path: Path) -> Path:
+    path.write_bytes(b"evdb_vehicle_id\n" * 1000)
+    return path
+
+
+def _foreign(path: Path) -> Path:
+    with closing(sqlite3.connect(path)) as other:
+        other.execute("CREATE TABLE cats (name TEXT)")
+    return path
+
+
+def _newer(path: Path) -> Path:
+    asyncio.run(_made(path))
+    with closing(sqlite3.connect(path)) as newer:
+        newer.execute("PRAGMA user_version = 99")
+    return path
+
+
+async def _made(path: Path) -> None:
+    async with SqliteLedger(path):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("make", "text"),
+    [
+        (_missing_folder, "No such file"),
+        (_folder, "not a plain file"),
+        (_text, "no database"),
+        (_foreign, "another program"),
+        (_newer, "version 99"),
+    ],
+)
+def test_what_is_no_ledger_is_refused_untouched(path: Path, make: Callable[[Path], Path], text: str) -> None:
+    """With the path and the reason, before anything could be sent (D09, D10)."""
+    given = make(path)
+    before = given.read_bytes() if given.is_file() else None
+
+    with pytest.raises(LedgerError, match=text) as caught:
+        asyncio.run(SqliteLedger(given).open())
+
+    assert str(given) in str(caught.value)
+    assert before == (given.read_bytes() if given.is_file() else None)
+    assert threads() == []
+
+
+@posix_only
+@pytest.mark.skipif(os.geteuid() != 0, reason="root alone can become somebody else")
+@pytest.mark.parametrize("what", ["file", "folder"])
+def test_what_cannot_be_written_is_refused(tmp_path: Path, what: str) -> None:
+    """A read-only file, or a folder nobody may write into (D09)."""
+    folder = Path("/tmp") / f"oneauto-readonly-{os.getpid()}-{what}"
+    folder.mkdir()
+    try:
+        path = folder / "test.ledger"
+        asyncio.run(_made(path))
+        path.chmod(0o400 if what == "file" else 0o600)
+        for one in (folder, path):
+            os.chown(one, 65534, 65534)
+        folder.chmod(0o500 if what == "folder" else 0o700)
+        if what == "folder":
+            path.unlink()
+        done = _as_nobody(path)
+    finally:
+        shutil.rmtree(folder)
+    assert "LedgerError" in done.stderr, done.stderr
+
+
+def _as_nobody(path: Path) -> subprocess.CompletedProcess[str]:
+    code = (
+        "import asyncio, os, sys\n"
+        "import oneauto_async.ledger as l, oneauto_async.ledger._sqlite.writer\n"
+        "os.setuid(65534)\n"
+        f"asyncio.run(l.SqliteLedger({str(path)!r}).open())\n"
+    )
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+
+
+# Migrations.
+
+
+@asynchronous
+async def test_an_older_file_is_brought_up_to_date(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In one transaction, and what is in it stays (D10)."""
+    async with SqliteLedger(path) as ledger:
+        await bought(ledger, key(), answer(b"kept"))
+    new = (*schema.MIGRATIONS, ("CREATE TABLE notes (note TEXT)", "INSERT INTO notes VALUES ('second version')"))
+    monkeypatch.setattr(connecting, "MIGRATIONS", new)
+
+    async with SqliteLedger(path) as ledger:
+        decision = await ledger.claim(key(), ANYTHING)
+
+    assert isinstance(decision, Kept)
+    assert asked(path, "PRAGMA user_version") == [(2,)]
+    assert asked(path, "SELECT note FROM notes") == [("second version",)]
+
+
+@asynchronous
+async def test_a_migration_that_fails_changes_nothing(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file is as it was, and its own version opens it."""
+    async with SqliteLedger(path) as ledger:
+        await bought(ledger, key())
+    before = path.read_bytes()
+    with monkeypatch.context() as patch:
+        broken = (*schema.MIGRATIONS, ("CREATE TABLE notes (note TEXT)", "CREATE TABLE lookups (x)"))
+        patch.setattr(connecting, "MIGRATIONS", broken)
+        with pytest.raises(LedgerError):
+            await SqliteLedger(path).open()
+
+    assert path.read_bytes() == before
+    async with SqliteLedger(path) as ledger:
+        assert isinstance(await ledger.claim(key(), ANYTHING), Kept)
+
+
+@asynchronous
+async def test_an_empty_file_becomes_a_ledger(path: Path) -> None:
+    """Made by whoever wanted to choose its place."""
+    path.touch()
+    async with SqliteLedger(path) as ledger:
+        await bought(ledger, key())
+
+
+@pytest.mark.parametrize(
+    ("version", "has_it"),
+    [((3, 40, 1), True), ((3, 44, 6), False), ((3, 50, 7), False), ((3, 51, 2), True), ((3, 51, 3), False)],
+)
+def test_write_ahead_mode_is_for_those_that_do_it_right(version: tuple[int, ...], has_it: bool) -> None:
+    """Others write with a rollback journal."""
+    assert connecting.has_wal_reset_bug(version) is has_it
+
+
+@asynchronous
+async def test_the_writing_connection_syncs(path: Path, monkeypatch: pytest.MonkeyPatch, either_journal: str) -> None:
+    """FULL: a commit returns when the disk has it (D03)."""
+    seen: list[Any] = []
+
+    def connect(path: Path) -> sqlite3.Connection:
+        connection = connecting.connect(path)
+        seen.extend(connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("synchronous", "journal_mode"))
+        return connection
+
+    monkeypatch.setattr(writer, "connect", connect)
+    async with SqliteLedger(path):
+        assert seen == [2, either_journal.lower()]
+
+
+# Neighbours.
+
+
+@pytest.mark.usefixtures("either_journal")
+@asynchronous
+async def test_two_ledgers_on_one_file_never_sell_an_id_twice(path: Path) -> None:
+    """Each of a hundred ids is claimed once, by one or the other."""
+    async with SqliteLedger(path) as one, SqliteLedger(path) as other:
+        decisions = await asyncio.gather(
+            *(ledger.claim(key(number), ANYTHING) for number in range(100) for ledger in (one, other))
+        )
+        claims = [decision for decision in decisions if isinstance(decision, Claim)]
+        assert sorted(int(claim.key.vehicle_id) for claim in claims) == list(range(100))
+        assert sum(isinstance(decision, Busy) for decision in decisions) == 100
+
+
+@asynchronous
+async def test_a_claim_is_taken_over_when_its_owner_is_gone(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At once on this machine; what it had sent is in doubt."""
+    async with SqliteLedger(path) as gone, SqliteLedger(path) as here:
+        await claimed(gone, key("claimed"))
+        await sent(gone, key("sent"))
+        assert isinstance(await here.claim(key("claimed"), ANYTHING), Busy)
+
+        _pretend_the_first_is_gone(path)
+        assert isinstance(await here.claim(key("claimed"), ANYTHING), Claim)
+        assert isinstance(await here.claim(key("sent"), ANYTHING), HeldInDoubt)
+        assert (await here.spending("default", "api.example")).committed == 2
+
+
+def _pretend_the_first_is_gone(path: Path) -> None:
+    with closing(sqlite3.connect(path, timeout=10)) as hand, hand:
+        hand.execute("UPDATE owners SET pid = 2147483646 WHERE owner = 1")
+
+
+@asynchronous
+async def test_on_another_machine_a_lease_must_run_out(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pid says nothing there."""
+    async with SqliteLedger(path) as gone, SqliteLedger(path) as here:
+        await claimed(gone, key())
+        _pretend_the_first_is_gone(path)
+        with closing(sqlite3.connect(path, timeout=10)) as hand, hand:
+            hand.execute("UPDATE owners SET machine = 'elsewhere' WHERE owner = 1")
+        assert isinstance(await here.claim(key(), ANYTHING), Busy)
+        with closing(sqlite3.connect(path, timeout=10)) as hand, hand:
+            hand.execute("UPDATE owners SET alive_until = 0 WHERE owner = 1")
+        assert isinstance(await here.claim(key(), ANYTHING), Claim)
+
+
+@asynchronous
+async def test_a_process_that_was_taken_for_gone_finds_its_claims_lost(path: Path) -> None:
+    """It may not send any more; but an answer that comes after all is kept."""
+    async with SqliteLedger(path) as sleeper, SqliteLedger(path) as here:
+        unsent = await claimed(sleeper, key("unsent"))
+        under_way = await sent(sleeper, key("under way"))
+        _pretend_the_first_is_gone(path)
+        await claimed(here, key("unsent"))
+        assert isinstance(await here.claim(key("under way"), ANYTHING), HeldInDoubt)
+
+        assert not await sleeper.mark_sent(unsent)
+        await sleeper.settle(under_way, answer(b"late"))
+
+        decision = await here.claim(key("under way"), ANYTHING)
+        assert isinstance(decision, Kept)
+        assert decision.entry.raw == b"late"
+        assert isinstance(await sleeper.claim(key("new"), ANYTHING), Claim)
+        assert (await here.verify()).problems == ()
+
+
+@asynchronous
+async def test_a_lease_is_renewed_while_nothing_is_written(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that waits for its turn for long is not taken for gone."""
+    monkeypatch.setattr(owners, "LEASE", 0.4)
+    monkeypatch.setattr(owners, "HEARTBEAT", 0.1)
+    async with SqliteLedger(path) as waiting, SqliteLedger(path) as other:
+        await claimed(waiting, key())
+        with closing(sqlite3.connect(path, timeout=10)) as hand, hand:
+            hand.execute("UPDATE owners SET machine = 'elsewhere' WHERE owner = 1")
+        await asyncio.sleep(0.9)
+        assert isinstance(await other.claim(key(), ANYTHING), Busy)
+
+
+@posix_only
+@asynchronous
+async def test_a_forked_child_is_refused(path: Path) -> None:
+    """It has no threads, and the file's locks are its parent's."""
+    async with SqliteLedger(path) as ledger:
+        assert "fork" in _refusal_in_a_child(ledger)
+
+
+def _refusal_in_a_child(ledger: SqliteLedger) -> str:
+    read_end, write_end = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            ledger.settle(Claim(seq=1, key=key(), claimed_at=0.0), answer())
+        except LedgerError as error:
+            os.write(write_end, str(error).encode())
+        finally:
+            os._exit(0)
+    os.waitpid(pid, 0)
+    os.close(write_end)
+    with os.fdopen(read_end, encoding="utf-8") as told:
+        return told.read()
+
+
+# Faults.
+
+
+@pytest.fixture
+def small_files() -> Iterator[Callable[[int], None]]:
+    """Limit how large a file of this process may grow: as good as a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@posix_only
+@pytest.mark.usefixtures("either_journal")
+@asynchronous
+async def test_a_full_disk_loses_nothing(path: Path, small_files: Callable[[int], None]) -> None:
+    """The order fails loudly, what is there stays, and what was owed is written once there is room."""
+    async with SqliteLedger(path) as ledger:
+        await bought(ledger, key(1), answer(b"before"))
+        claim = await sent(ledger, key(2))
+        small_files(path.stat().st_size + 20_000)
+        with pytest.raises(LedgerError, match="disk"):
+            await ledger.settle(claim, answer(b"x" * 200_000))
+        small_files(resource.RLIM_INFINITY)
+
+        decision = await ledger.claim(key(1), ANYTHING)
+        assert isinstance(decision, Kept)
+        decision = await ledger.claim(key(2), ANYTHING)
+        assert isinstance(decision, Kept)
+        assert decision.entry.raw == b"x" * 200_000
+        assert (await ledger.verify()).problems == ()
+
+
+@pytest.mark.usefixtures("either_journal")
+@asynchronous
+async def test_a_lock_that_is_not_let_go(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a while it is an error; a short one is waited for."""
+    async with SqliteLedger(path) as ledger:
+        with closing(sqlite3.connect(path, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            waiting = asyncio.create_task(ledger.claim(key(1), ANYTHING))
+            await asyncio.sleep(0.1)
+            assert not waiting.done()
+            other.execute("COMMIT")
+            assert isinstance(await waiting, Claim)
+
+            monkeypatch.setattr(connecting, "PATIENCE", 0.05)
+            other.execute("BEGIN IMMEDIATE")
+            with pytest.raises(LedgerError, match="locked"):
+                await ledger.claim(key(2), ANYTHING)
+            other.execute("COMMIT")
+        assert isinstance(await ledger.claim(key(2), ANYTHING), Claim)
+
+
+@pytest.mark.parametrize("replaced", [False, True])
+@asynchronous
+async def test_a_file_that_vanishes_is_noticed(path: Path, replaced: bool) -> None:
+    """Deleted or replaced: SQLite alone would go on writing into nothing."""
+    ledger = SqliteLedger(path)
+    await ledger.open()
+    claim = await sent(ledger, key())
+    path.rename(path.with_name("moved away"))
+    if replaced:
+        path.touch()
+
+    with pytest.raises(LedgerError, match="deleted or replaced"):
+        await ledger.settle(claim, answer())
+    with pytest.raises(LedgerError, match="deleted or replaced"):
+        await ledger.claim(key(2), ANYTHING)
+    with pytest.raises(LedgerError, match="deleted or replaced"):
+        await ledger.aclose()
+    assert not ledger.is_open
+
+
+@asynchronous
+async def test_a_damaged_file_is_reported(path: Path) -> None:
+    """Pages full of nonsense are an error, not an answer."""
+    async with SqliteLedger(path) as ledger:
+        for number in range(200):
+            await bought(ledger, key(number), answer(b"x" * 1000))
+    data = bytearray(path.read_bytes())
+    data[8192:-8192] = b"\xa5" * (len(data) - 16384)
+    path.write_bytes(data)
+
+    with pytest.raises(LedgerError, match="damaged"):
+        async with SqliteLedger(path) as ledger:
+            await asyncio.gather(*(ledger.claim(key(number), ANYTHING) for number in range(200)))
+
+
+@pytest.mark.parametrize("where", ["raw", "headers", "vehicle_id", "status", "account", "checksum", "flaw"])
+@asynchronous
+async def test_one_flipped_bit_is_found(path: Path, where: str) -> None:
+    """In the answer, or in what it is the answer to (D23)."""
+    async with SqliteLedger(path) as ledger:
+        for number in range(3):
+            await bought(ledger, key(number), answer(b"raw", flaw="TRUNCATED"))
+    table = {"account": "services", "vehicle_id": "lookups", "status": "lookups"}.get(where, "answers")
+    changed = {"raw": "x'726176'", "status": "201", "headers": "replace(headers, 'content', 'contemt')"}
+    condition = "" if table == "services" else "WHERE seq = 2"
+    with closing(sqlite3.connect(path)) as hand, hand:
+        hand.execute(f"UPDATE {table} SET {where} = {changed.get(where, repr('changed'))} {condition}")
+
+    async with SqliteLedger(path) as ledger:
+        verification = await ledger.verify()
+        found = [entry.is_intact for entry in await entries_of(ledger)]
+
+    assert verification.damaged == ((1, 2, 3) if table == "services" else (2,))
+    assert [number for number, intact in enumerate(found, 1) if not intact] == list(verification.damaged)
+    assert any("entry 2" in problem for problem in verification.problems)
+
+
+@asynchronous
+async def test_sums_that_do_not_agree_are_found(path: Path) -> None:
+    """Someone has changed the money by hand."""
+    async with SqliteLedger(path) as ledger:
+        await bought(ledger, key())
+    with closing(sqlite3.connect(path)) as hand, hand:
+        hand.execute("UPDATE spending SET billed = 0")
+    async with SqliteLedger(path) as ledger:
+        assert [problem for problem in (await ledger.verify()).problems if "sum" in problem]
+
+
+# Strangers.
+
+
+@asynchronous
+async def test_a_stranger_can_read_it(path: Path) -> None:
+    """With the sqlite3 tool and no manual."""
+    async with SqliteLedger(path) as ledger:
+        await bought(ledger, key("007"), answer(b'{"success":true}'))
+        await bought(ledger, key("008"), doubt(status=504))
+    rows = asked(path, "SELECT vehicle_id, state, billing, status, request_id, note, answer FROM ledger ORDER BY seq")
+    assert rows == [
+        ("007", "answered", "billed", 200, "request-1", None, '{"success":true}'),
+        ("008", "in_doubt", "unknown", 504, None, "the connection broke", None),
+    ]
+    ((moment,),) = asked(path, "SELECT claimed_at FROM ledger WHERE vehicle_id = '007'")
+    assert moment.startswith("20")
+    assert moment.endswith("Z")
+    assert asked(path, "SELECT billed, in_doubt, under_way FROM spending") == [(1, 1, 0)]
+
+
+@pytest.mark.usefixtures("either_journal")
+@asynchronous
+async def test_a_reader_is_never_refused(path: Path) -> None:
+    """It waits for a commit at most, while a batch writes (D18)."""
+    async with SqliteLedger(path) as ledger:
+        writing = asyncio.gather(*(bought(ledger, key(number)) for number in range(300)))
+        with closing(sqlite3.connect(path, timeout=10)) as reader:
+            counts = []
+            while not writing.done():
+                counts.append(reader.execute("SELECT count(*) FROM lookups").fetchone()[0])
+                await asyncio.sleep(0.002)
+        await writing
+    assert counts == sorted(counts)
+
+
+@asynchronous
+async def test_the_event_loop_is_not_held_up(path: Path) -> None:
+    """By a disk that takes its time, least of all."""
+    stalls: list[float] = []
+    loop = asyncio.get_running_loop()
+
+    async def watch() -> None:
+        while True:
+            before = loop.time()
+            await asyncio.sleep(0.001)
+            stalls.append(loop.time() - before)
+
+    async with SqliteLedger(path) as ledger:
+        watching = asyncio.create_task(watch())
+        with closing(sqlite3.connect(path, isolation_level=None)) as slow:
+            slow.execute("BEGIN IMMEDIATE")
+            waiting = asyncio.gather(*(bought(ledger, key(number)) for number in range(100)))
+            await asyncio.sleep(0.3)
+            slow.execute("COMMIT")
+        await waiting
+        watching.cancel()
+    assert max(stalls) < 0.1
+
+
+@asynchronous
+async def test_a_group_shares_one_transaction(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hundred orders that come together are a few commits."""
+    async with SqliteLedger(path) as ledger:
+        await claimed(ledger, key("first"))
+        groups: list[int] = []
+        run = writer.Writer.run
+
+        def counted(self: writer.Writer, orders: Sequence[writer.Order]) -> list[Any]:
+            groups.append(len(orders))
+            return run(self, orders)
+
+        monkeypatch.setattr(writer.Writer, "run", counted)
+        await asyncio.gather(*(bought(ledger, key(number)) for number in range(100)))
+    assert len(groups) <= 6
+
+
+@asynchronous
+async def test_where_a_great_many_stand_is_as_one_by_one(path: Path) -> None:
+    """Reading all rows in order gives what judging each id gives, in every mixture of entries."""
+    ends = [answer(), doubt(), failure(), nothing_known(), None]
+    async with SqliteLedger(path, free_max_age=1) as ledger:
+        mixtures = [(one, two) for one in range(5) for two in range(5)]
+        for number, mixture in enumerate(mixtures):
+            for which in mixture:
+                claim = await ledger.claim(key(number), Terms(refresh=True, resend=True))
+                if isinstance(claim, Claim):
+                    assert await ledger.mark_sent(claim)
+                    if (end := ends[which]) is not None:
+                        await ledger.settle(claim, end)
+        with closing(sqlite3.connect(path, timeout=10)) as hand, hand:
+            hand.execute("UPDATE lookups SET settled_at = settled_at - 10 WHERE seq % 3 = 0")
+        ids = [str(number) for number in range(len(mixtures) + 5)]
+        for terms in (ANYTHING, Terms(max_age=5), Terms(refresh=True), Terms(resend=True)):
+            all_at_once = await ledger.standings(SERVICE, ids, terms)
+            one_by_one: dict[str, Any] = {}
+            for id_ in ids:
+                one_by_one |= await _judged_alone(ledger, id_, terms)
+            assert all_at_once == one_by_one
+
+
+async def _judged_alone(ledger: SqliteLedger, id_: str, terms: Terms) -> dict[str, Any]:
+    before, reader.WORTH_A_SWEEP = reader.WORTH_A_SWEEP, 0
+    try:
+        return dict(await ledger.standings(SERVICE, [id_], terms))
+    finally:
+        reader.WORTH_A_SWEEP = before

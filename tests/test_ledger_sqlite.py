@@ -514,6 +514,27 @@ def _refusal_in_a_child(ledger: SqliteLedger) -> str:
         return told.read()
 
 
+@pytest.mark.parametrize(
+    ("change", "lives"),
+    [
+        ({}, True),
+        ({"machine": "elsewhere"}, True),
+        ({"boot": "before"}, False),
+        ({"pid_space": "another container"}, True),
+        ({"machine": "elsewhere", "boot": "before"}, True),
+    ],
+)
+@asynchronous
+async def test_who_is_taken_to_live(path: Path, change: dict[str, str], lives: bool) -> None:
+    """Within its lease, another machine's or container's process is; one from before a restart is not."""
+    async with SqliteLedger(path) as other, SqliteLedger(path) as here:
+        await claimed(other, key())
+        with closing(sqlite3.connect(path, timeout=10)) as hand, hand:
+            for name, value in change.items():
+                hand.execute(f"UPDATE owners SET {name} = ? WHERE owner = 1", (value,))
+        assert isinstance(await here.claim(key(), ANYTHING), Busy) is lives
+
+
 # Faults.
 
 

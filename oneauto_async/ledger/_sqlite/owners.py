@@ -9,17 +9,33 @@ import time
 from functools import cache
 from pathlib import Path
 
+import attrs
+
 LEASE = 30.0
 """Seconds after its last sign of life that a process is taken for gone. On this machine its pid tells at once."""
 
 HEARTBEAT = LEASE / 4
 
 
+@attrs.frozen
+class Place:
+    """Where a pid means one process.
+
+    Attributes:
+        machine: the name of the machine.
+        boot: its start, by an id that each has; empty where there is none.
+        pid_space: the container within it, if it has its own pids.
+    """
+
+    machine: str
+    boot: str
+    pid_space: str
+
+
 @cache
-def this_machine() -> str:
-    """Name the place in which a pid means one process: this machine since it started, and within it this container."""
-    parts = [socket.gethostname(), _read("/proc/sys/kernel/random/boot_id"), _linked("/proc/self/ns/pid")]
-    return " ".join(part for part in parts if part)
+def here() -> Place:
+    """Return where this process runs."""
+    return Place(socket.gethostname(), _read("/proc/sys/kernel/random/boot_id"), _linked("/proc/self/ns/pid"))
 
 
 def _read(path: str) -> str:
@@ -53,8 +69,8 @@ def register(connection: sqlite3.Connection) -> int:
     """Add this process; return its number."""
     now = time.time()
     cursor = connection.execute(
-        "INSERT INTO owners (machine, pid, began_at, alive_until) VALUES (?, ?, ?, ?)",
-        (this_machine(), os.getpid(), now, now + LEASE),
+        "INSERT INTO owners (machine, boot, pid_space, pid, began_at, alive_until) VALUES (?, ?, ?, ?, ?, ?)",
+        (*attrs.astuple(here()), os.getpid(), now, now + LEASE),
     )
     assert cursor.lastrowid is not None
     return cursor.lastrowid
@@ -78,12 +94,20 @@ def lease_of(connection: sqlite3.Connection, owner: int) -> float | None:
 
 def lives(connection: sqlite3.Connection, owner: int) -> bool:
     """Tell whether a process is still there."""
-    row = connection.execute(
-        "SELECT machine, pid, alive_until, ended_at FROM owners WHERE owner = ?", (owner,)
-    ).fetchone()
+    question = "SELECT machine, boot, pid_space, pid, alive_until, ended_at FROM owners WHERE owner = ?"
+    row = connection.execute(question, (owner,)).fetchone()
     if row is None:
         return False
-    machine, pid, alive_until, ended_at = row
+    machine, boot, pid_space, pid, alive_until, ended_at = row
     if ended_at is not None or alive_until < time.time():
         return False
-    return machine != this_machine() or is_running(pid)
+    return _may_run(Place(machine, boot, pid_space), pid)
+
+
+def _may_run(place: Place, pid: int) -> bool:
+    """Tell what can be told without its lease: nothing survives a restart of its machine."""
+    if place.machine != here().machine:
+        return True
+    if place.boot != here().boot:
+        return False
+    return place.pid_space != here().pid_space or is_running(pid)

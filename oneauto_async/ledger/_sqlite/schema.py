@@ -25,6 +25,8 @@ _FIRST = (
     CREATE TABLE owners (
         owner INTEGER PRIMARY KEY,
         machine TEXT NOT NULL,
+        boot TEXT NOT NULL,         -- which start of the machine
+        pid_space TEXT NOT NULL,    -- which container on it
         pid INTEGER NOT NULL,
         began_at REAL NOT NULL,
         alive_until REAL NOT NULL,  -- renewed while the process lives

@@ -49,7 +49,7 @@ PUBLIC = {
 
 LAYERS = [
     {"errors", "models", "clock", "_waiting"},
-    {"outcomes", "settings", "endpoints", "_ids", "_json", "_retry_after"},
+    {"outcomes", "settings", "events", "endpoints", "_ids", "_json", "_retry_after"},
     {"_classify", "_structure", "ledger"},
     {"_wire"},
     {"_flow", "transport"},

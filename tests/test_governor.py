@@ -117,7 +117,7 @@ def test_a_service_that_does_not_answer_collects_no_herd(clock: VirtualClock) ->
             task.cancel()
         return granted
 
-    assert clock.run(main()) == 4
+    assert clock.run(main()) == 10
 
 
 def test_without_a_limit_a_throttled_key_still_answers_every_id(clock: VirtualClock) -> None:

@@ -108,6 +108,6 @@ class History:
             count += call.took_a_token and call.left > refused.left
         return count
 
-    def moments_before(self, refused: Grant) -> list[float]:
-        """Return when the remembered calls left that left before a refused one and took a token, newest first."""
-        return [call.left for call in self.newest_first() if call.took_a_token and call.left < refused.left]
+    def until(self, refused: Grant) -> list[Grant]:
+        """Return the remembered calls that left before a refused one or with it, newest first."""
+        return [call for call in self.newest_first() if call.left <= refused.left]

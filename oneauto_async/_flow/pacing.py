@@ -13,11 +13,11 @@ from enum import Enum
 from .calls import NOISE, Fate, Grant, History
 from .measuring import Interval, measure
 
-FIRST_RATE = 50.0
-FIRST_LEVEL = 2.0
+FIRST_RATE = 200.0
+FIRST_LEVEL = 10.0
 """Calls per second, and calls at once, before anything is known: enough that nobody who asks one thing waits."""
 
-WINDOW = 4
+WINDOW = 10
 """Calls that may be unanswered at the start; each answer allows one more, as a new TCP connection does: a service that
 does not answer collects no herd, and a key that allows little is not flooded."""
 
@@ -135,11 +135,12 @@ class Pacer:
         self._phase = Phase.FREE if math.isfinite(ceiling) else Phase.RAMP if rate is None else Phase.TRACK
         self._rate = min(self._ceiling, FIRST_RATE if rate is None else rate)
         self._burst = burst
-        self._first_run: list[float] = []  # when the calls left that were accepted before the first 429, newest first
+        self._first_run: list[Grant] = []  # the calls up to the first 429, newest first, until the burst is known
         self._excess = 0.0
         self._level = FIRST_LEVEL if rate is None else max(1.0, burst / 2.0)
         self._filled_at = 0.0
         self._steps = _Steps()
+        self._lasting = 0.0  # the highest rate that brought no refusal for more than a cycle
         self._peak = ceiling if math.isfinite(ceiling) else rate or 0.0
         self._granted = self._answered = 0
         self._stepped_at = 0  # grants given when the rate last grew
@@ -235,8 +236,9 @@ class Pacer:
         since_last = self._granted - self._refused_at
         self._history.heard(now - grant.left)
         if self._phase is Phase.RAMP:
-            self._first_run = self._history.moments_before(grant)
-            self._burst = max(1.0, float(len(self._first_run)))
+            self._first_run = self._history.until(grant)
+        if self._first_run:
+            self._burst = max(1.0, float(sum(call.took_a_token for call in self._first_run)))
         is_new = grant.number > self._episode_end
         if is_new:
             self._begin_episode(grant)
@@ -259,7 +261,7 @@ class Pacer:
     def _depth(self) -> float:
         """The most calls that may go out at once: after a rest, what is known to be allowed."""
         if self._phase is Phase.RAMP:
-            return max(FIRST_LEVEL, self.pace / 10.0)
+            return max(FIRST_LEVEL, self.pace / 20.0)
         if self._is_narrow or self._first_run or math.isinf(self._burst):
             return 1.5
         return max(1.5, self._burst - self._cushion)
@@ -300,15 +302,19 @@ class Pacer:
 
         Whatever is accepted after a stop comes from a bucket that has filled again, so that counting says too much.
         """
-        self._rate *= SLOW_DOWN if calls < self._cycle / 2.0 else EASE
+        slower = self._rate * (SLOW_DOWN if calls < self._cycle / 2.0 else EASE)
+        if self._lasting:  # it was raised until this refusal, and further than need be
+            slower = min(slower, self._lasting * (1.0 + SURE_EXCESS))
+        self._rate, self._lasting = slower, 0.0
         self._cycle = max(self._cycle, stop * self._rate / STOP_SHARE)
 
     def _settle_burst(self) -> None:
         """The key began with a full bucket: what it took before the first 429 beyond what came in was its burst."""
-        if self._first_run:
-            last, counted = self._first_run[0], enumerate(self._first_run, start=1)
-            self._burst = max(1.0, *(number - (last - moment) * self._rate for number, moment in counted))
-            self._first_run = []
+        taken = [call.left for call in self._first_run if call.took_a_token]
+        if taken:
+            counted = enumerate(taken, start=1)
+            self._burst = max(1.0, *(number - (taken[0] - moment) * self._rate for number, moment in counted))
+        self._first_run = []
 
     def _lengthen_cycle(self) -> None:
         self._peak = max(self._rate, PEAK_DECAY * self._peak)
@@ -348,6 +354,7 @@ class Pacer:
         is_sure = self._excess >= SURE_EXCESS
         if self._granted - self._stepped_at < self._calls_per_step(is_sure=is_sure):
             return
+        self._lasting = max(self._lasting, self._rate if self._excess < FIRST_EXCESS else 0.0)
         self._level, self._filled_at = self.level(now), now
         self._excess = min(max(self._excess * 2.0, FIRST_EXCESS), LARGEST_EXCESS)
         if self._excess >= SURE_EXCESS:

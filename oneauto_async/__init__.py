@@ -47,10 +47,11 @@ from .outcomes import (
     NotSent,
     NotSentReason,
     Outcome,
+    Plan,
     Receipt,
     Source,
 )
-from .settings import RateLimit, RetryPolicy, Timeouts
+from .settings import Budget, RateLimit, RetryPolicy, Timeouts
 
 __version__ = "0.1.0"
 
@@ -65,6 +66,7 @@ __all__ = [
     "BatchSummary",
     "BidirectionalCharging",
     "Billing",
+    "Budget",
     "BudgetExceededError",
     "Capability",
     "ClientClosedError",
@@ -91,6 +93,7 @@ __all__ = [
     "Outcome",
     "PartialDataError",
     "PendingError",
+    "Plan",
     "ProxyError",
     "QuotaExceededError",
     "RateLimit",

@@ -22,6 +22,7 @@ from .clock import Clock
 from .errors import (
     AccessDeniedError,
     Billing,
+    BudgetExceededError,
     ClientClosedError,
     DeadlineExceededError,
     InvalidVehicleIdError,
@@ -187,7 +188,7 @@ class Batch(Generic[T]):
             self._fail(task.exception())
 
     async def _feed(self) -> None:
-        ids = _read(self._ids)
+        ids = read(self._ids)
         try:
             index = 0
             self._is_reading = True
@@ -334,6 +335,7 @@ _STOP_ERRORS: dict[NotSentReason, type[OneAutoError]] = {
     NotSentReason.SERVICE_UNAVAILABLE: ServiceUnavailableError,
     NotSentReason.DEADLINE: DeadlineExceededError,
     NotSentReason.CLOSED: ClientClosedError,
+    NotSentReason.BUDGET: BudgetExceededError,
 }
 
 
@@ -341,7 +343,7 @@ def _not_sent(vehicle_id: str, reason: NotSentReason, error: OneAutoError) -> No
     return NotSent(evdb_vehicle_id=vehicle_id, reason=reason, error=error)
 
 
-async def _read(ids: Ids) -> AsyncGenerator[str | int, None]:
+async def read(ids: Ids) -> AsyncGenerator[str | int, None]:
     """Read either kind of iterable lazily, and close an asynchronous one that is left early."""
     if not isinstance(ids, AsyncIterable):
         for value in ids:
@@ -397,6 +399,7 @@ class _Tally:
     def __init__(self) -> None:
         self._kinds: Counter[str] = Counter()
         self._billed = self._unknown = self._duplicates = self._attempts = self._wasted = 0
+        self._from_ledger = self._held = 0
         self.total = 0
 
     def count(self, outcome: Outcome[Any]) -> None:
@@ -405,7 +408,10 @@ class _Tally:
         self._kinds[_kind(outcome)] += 1
         self._billed += receipt.billing is Billing.BILLED
         self._unknown += receipt.billing is Billing.UNKNOWN
-        self._duplicates += receipt.source is Source.JOINED
+        if receipt.source is not Source.NETWORK:
+            self._duplicates += receipt.source is Source.JOINED
+            self._from_ledger += receipt.source is Source.LEDGER
+            self._held += receipt.source is Source.LEDGER and receipt.billing is Billing.UNKNOWN
         self._attempts += receipt.attempts
         self._wasted += receipt.wasted
 
@@ -414,9 +420,11 @@ class _Tally:
             **self._kinds,
             total=self.total,
             duplicates=self._duplicates,
+            from_ledger=self._from_ledger,
             billed=self._billed,
             not_billed=self.total - self._billed - self._unknown,
             unknown=self._unknown,
+            spent=self._billed + self._unknown - self._held,
             attempts=self._attempts,
             wasted=self._wasted,
             elapsed=elapsed,

@@ -162,6 +162,18 @@ def classify(status: int, headers: Headers, body: bytes, flaw: Flaw | None = Non
     return Rejected(UnexpectedStatusError, error_text(body), billing)
 
 
+def charge_of(status: int) -> Billing:
+    """Say what a reply costs by its status alone: what is known before its body is looked at.
+
+    It agrees with the billing of the verdict, whatever the headers and the body.
+    """
+    if status == 200:
+        return Billing.BILLED
+    if status in (202, 204, 206, 500, 501, 503):
+        return Billing.NOT_BILLED
+    return Billing.UNKNOWN if status < 300 or 500 <= status < 600 else Billing.NOT_BILLED
+
+
 def _client_error(status: int, headers: Headers, body: bytes) -> Verdict:
     kind = _error_type(headers)
     text = error_text(body)

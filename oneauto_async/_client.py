@@ -6,9 +6,10 @@ import asyncio
 import logging
 import ssl
 import warnings
-from collections.abc import AsyncIterable, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterable, Awaitable, Callable, Hashable, Iterable
+from decimal import Decimal
 from types import TracebackType
-from typing import Any, NoReturn, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeVar, overload
 
 import attrs
 import httpx
@@ -18,6 +19,7 @@ from ._flow.flights import Flight, Flights, FutureSeat, Seat
 from ._flow.governor import Governor
 from ._ids import canonical_id
 from ._lookup import Lookup, Route, Tools
+from ._plan import plan
 from ._wire.exchange import Exchange
 from ._wire.http11 import HTTP11Transport
 from .clock import Clock, SystemClock
@@ -25,8 +27,23 @@ from .endpoints import VAN_BIDIRECTIONAL_CHARGING, Endpoint
 from .errors import ClientClosedError, ConfigurationError
 from .events import Observer
 from .models import BidirectionalCharging
-from .outcomes import Outcome
-from .settings import RateLimit, RetryPolicy, Timeouts, find_api_key, find_base_url, require_seconds, require_whole
+from .outcomes import Outcome, Plan
+from .settings import (
+    Budget,
+    RateLimit,
+    RetryPolicy,
+    Timeouts,
+    find_api_key,
+    find_base_url,
+    require_label,
+    require_seconds,
+    require_whole,
+)
+
+if TYPE_CHECKING:  # loaded only by a client that has a ledger or a budget
+    from ._booked import Books
+    from ._bookkeeping import Wishes
+    from .ledger.protocol import Ledger
 
 T = TypeVar("T")
 
@@ -51,10 +68,16 @@ class OneAutoClient:
             ``ONEAUTO_API_KEY_FILE``. It is shown nowhere.
         sandbox: ask the vendor's sandbox host; else from ``ONEAUTO_SANDBOX``. Not together with ``base_url``.
         base_url: another address; else from ``ONEAUTO_BASE_URL``. Plain http is refused except on this machine.
+        account: your own label of the account that pays; a ledger keeps the books of each apart. A new key for the same
+            account buys nothing twice, as long as the label stays.
         max_concurrency: lookups under way at once, over all batches and single calls of this client.
         retry: how patiently one lookup is pursued.
         rate_limit: the key's limit if you know it, ``RateLimit.adaptive()``, or a `Governor` several clients share.
         timeouts: seconds for one attempt and for closing.
+        budget: the most that may be spent: with a ledger, by everyone who uses it for this account and host; without
+            one, by this client.
+        ledger: where everything bought is written down, and served from the next time. One that is not open is opened
+            and closed with the client; one that is open stays open.
         ssl_context: for connections this client opens itself.
         transport: an httpx transport to use instead of this client's own: a proxy, HTTP/2, a mock. It is closed with
             the client. What it retries by itself is beyond this library.
@@ -73,10 +96,13 @@ class OneAutoClient:
         *,
         sandbox: bool | None = None,
         base_url: str | None = None,
+        account: str = "default",
         max_concurrency: int = 100,
         retry: RetryPolicy = RetryPolicy(),  # noqa: B008  # frozen, like every default below
         rate_limit: RateLimit | Governor = RateLimit.adaptive(),  # noqa: B008  # frozen
         timeouts: Timeouts = Timeouts(),  # noqa: B008  # frozen
+        budget: Budget | None = None,
+        ledger: Ledger | None = None,
         ssl_context: ssl.SSLContext | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
         http_client: httpx.AsyncClient | None = None,
@@ -84,12 +110,17 @@ class OneAutoClient:
         clock: Clock | None = None,
     ) -> None:
         require_whole("max_concurrency", max_concurrency, 1)
+        require_label("account", account)
         _require_compatible(ssl_context, transport, http_client)
+        _require_countable(budget, ledger)
         self._key = find_api_key(api_key)
         self._base_url = find_base_url(base_url, sandbox)
         self._max_concurrency = max_concurrency
         self._policy = retry
         self._timeouts = timeouts
+        self._account = account
+        self._budget = budget
+        self._ledger = ledger
         self._ssl_context = ssl_context
         self._transport = transport
         self._given_http_client = http_client
@@ -102,6 +133,8 @@ class OneAutoClient:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._http_client: httpx.AsyncClient | None = None
         self._tools: Tools | None = None
+        self._keeps_books = budget is not None or ledger is not None
+        self._books: Books | None = None
         self._closing: asyncio.Task[None] | None = None
 
     @classmethod
@@ -144,6 +177,8 @@ class OneAutoClient:
         if self._loop is not None:
             raise ClientClosedError("a OneAutoClient is opened once; make a new one for another `async with`")
         self._loop = asyncio.get_running_loop()
+        if self._keeps_books:
+            await self._open_books()
         self._http_client = self._given_http_client or self._own_http_client()
         exchange = Exchange(
             self._http_client, base_url=self._base_url, key=self._key, timeouts=self._timeouts, clock=self._clock
@@ -151,6 +186,27 @@ class OneAutoClient:
         self._tools = Tools(exchange, self._governor, self._policy, self._clock, self._observers)
         self._governor.observe(self._observers)
         return self
+
+    async def _open_books(self) -> None:
+        try:
+            await self._opened_books().open()
+        except BaseException:
+            self._loop = None  # as if it had never been entered
+            raise
+
+    def _opened_books(self) -> Books:
+        """Return the books; a client without a ledger or a budget has some only for a batch's budget."""
+        if self._books is None:
+            from ._booked import Books
+
+            self._books = Books(
+                self._ledger,
+                self._budget,
+                account=self._account,
+                base_url=self._base_url,
+                keep=self._flights.keep_unclaimed,
+            )
+        return self._books
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -177,9 +233,13 @@ class OneAutoClient:
             await self._flights.ground(self._timeouts.drain)
         finally:
             self._governor.disregard(self._observers)
-            if self._http_client is not None and self._given_http_client is None:
-                await self._http_client.aclose()
-        if self._flights.unclaimed:
+            try:
+                if self._http_client is not None and self._given_http_client is None:
+                    await self._http_client.aclose()
+            finally:
+                if self._books is not None:
+                    await self._books.aclose()
+        if self._flights.unclaimed and self._ledger is None:
             count = len(self._flights.unclaimed)
             _log.warning("closed with %d answers that nobody took and that were, or may have been, paid for", count)
 
@@ -189,33 +249,57 @@ class OneAutoClient:
 
     # Looking up.
 
-    async def bidirectional_charging(self, evdb_vehicle_id: str | int) -> BidirectionalCharging:
+    async def bidirectional_charging(
+        self, evdb_vehicle_id: str | int, *, max_age: float | None = None, refresh: bool = False
+    ) -> BidirectionalCharging:
         """Return the bi-directional charging capabilities of one electric van.
+
+        Arguments:
+            evdb_vehicle_id: which.
+            max_age: with a ledger, seconds; an older answer is bought again. ``None`` for any age.
+            refresh: with a ledger, buy again what it holds.
 
         Raises:
             OneAutoError: whatever went wrong, with what it cost in ``.billing``. 204 raises `NoDataError`, 206
-                `PartialDataError` with the record in ``.value``.
+                `PartialDataError` with the record in ``.value``, a budget that is spent `BudgetExceededError`.
 
         Cancelling returns at once and starts no further attempt; a request under way is seen through, and its answer
         kept in ``unclaimed`` for the next lookup of the id.
         """
-        outcome = await self.lookup(evdb_vehicle_id)
+        outcome = await self.lookup(evdb_vehicle_id, max_age=max_age, refresh=refresh)
         return outcome.unwrap()
 
     @overload
-    async def lookup(self, evdb_vehicle_id: str | int) -> Outcome[BidirectionalCharging]: ...
+    async def lookup(
+        self, evdb_vehicle_id: str | int, *, max_age: float | None = None, refresh: bool = False
+    ) -> Outcome[BidirectionalCharging]: ...
 
     @overload
-    async def lookup(self, evdb_vehicle_id: str | int, *, endpoint: Endpoint[T]) -> Outcome[T]: ...
+    async def lookup(
+        self, evdb_vehicle_id: str | int, *, endpoint: Endpoint[T], max_age: float | None = None, refresh: bool = False
+    ) -> Outcome[T]: ...
 
     async def lookup(
-        self, evdb_vehicle_id: str | int, *, endpoint: Endpoint[Any] = VAN_BIDIRECTIONAL_CHARGING
+        self,
+        evdb_vehicle_id: str | int,
+        *,
+        endpoint: Endpoint[Any] = VAN_BIDIRECTIONAL_CHARGING,
+        max_age: float | None = None,
+        refresh: bool = False,
     ) -> Outcome[Any]:
         """Look one id up and return how it ended; nothing the service says or fails to say is raised.
 
         A lookup of an id that is already on its way joins it and costs nothing more.
 
+        Arguments:
+            evdb_vehicle_id: which.
+            endpoint: what to ask.
+            max_age: with a ledger, seconds; an older answer is bought again. ``None`` for any age. What cost nothing
+                is served for the time that is set on the ledger, at most.
+            refresh: with a ledger, buy again what it holds. What is in doubt stays held.
+
         Raises:
+            LedgerError: the ledger failed. If an answer had come, it is in ``unclaimed``.
             InvalidVehicleIdError: the id cannot be one; nothing was sent.
             ClientClosedError: the client is not open; nothing was sent.
             ConfigurationError: the endpoint's class cannot be made from an answer; nothing was sent.
@@ -223,8 +307,9 @@ class OneAutoClient:
         Cancelling: as for `bidirectional_charging`.
         """
         vehicle_id, route = canonical_id(evdb_vehicle_id), self._route(endpoint)
+        wishes = None if max_age is None and not refresh else self._wishes(max_age, refresh)
         seat = FutureSeat()
-        booked = await self._book(vehicle_id, route, seat)
+        booked = await self._book(vehicle_id, route, seat, wishes)
         if not isinstance(booked, Flight):
             return booked
         try:
@@ -244,6 +329,9 @@ class OneAutoClient:
         ordered: bool = False,
         deduplicate: bool = True,
         deadline: float | None = None,
+        budget: Budget | None = None,
+        max_age: float | None = None,
+        refresh: bool = False,
     ) -> Batch[BidirectionalCharging]: ...
 
     @overload
@@ -256,6 +344,9 @@ class OneAutoClient:
         ordered: bool = False,
         deduplicate: bool = True,
         deadline: float | None = None,
+        budget: Budget | None = None,
+        max_age: float | None = None,
+        refresh: bool = False,
     ) -> Batch[T]: ...
 
     def batch(
@@ -267,6 +358,9 @@ class OneAutoClient:
         ordered: bool = False,
         deduplicate: bool = True,
         deadline: float | None = None,
+        budget: Budget | None = None,
+        max_age: float | None = None,
+        refresh: bool = False,
     ) -> Batch[Any]:
         """Prepare the lookup of many ids: ``async with client.batch(ids) as batch: async for outcome in batch: …``.
 
@@ -280,22 +374,22 @@ class OneAutoClient:
                 its answer is paid for again.
             deadline: seconds for the whole batch. What was not sent by then is reported so; a request under way is
                 reported in doubt, and its answer kept in ``unclaimed``.
+            budget: the most that this batch may spend, within what the client's allows.
+            max_age, refresh: as for `lookup`, for every id.
 
-        A quota that is used up, a refused key (401, 403) and a wrong route (404) end the batch: requests under way are
-        let finish, the rest comes back `NotSent` with the reason. One failed id never loses the others.
+        A quota that is used up, a refused key (401, 403), a wrong route (404) and a spent budget end the batch:
+        requests under way are let finish, the rest comes back `NotSent` with the reason. One failed id never loses the
+        others. A ledger that fails ends it as well: `LedgerError` is raised from ``async for``.
 
         Raises:
             ConfigurationError: before anything is sent.
         """
-        if isinstance(ids, str | bytes | bytearray) or not isinstance(ids, Iterable | AsyncIterable):
-            raise ConfigurationError(
-                f"ids must be an iterable of ids, not one {type(ids).__name__}; for one id use lookup()"
-            )
+        _require_many(ids)
         require_whole("concurrency", self._max_concurrency if concurrency is None else concurrency, 1)
         require_seconds("deadline", deadline)
         return Batch(
             ids,
-            _Desk(self, self._route(endpoint)),
+            _Desk(self, self._route(endpoint), self._wishes(max_age, refresh, budget)),
             concurrency=min(concurrency or self._max_concurrency, self._max_concurrency),
             ordered=ordered,
             deduplicate=deduplicate,
@@ -311,6 +405,9 @@ class OneAutoClient:
         concurrency: int | None = None,
         deduplicate: bool = True,
         deadline: float | None = None,
+        budget: Budget | None = None,
+        max_age: float | None = None,
+        refresh: bool = False,
     ) -> list[Outcome[BidirectionalCharging]]: ...
 
     @overload
@@ -322,6 +419,9 @@ class OneAutoClient:
         concurrency: int | None = None,
         deduplicate: bool = True,
         deadline: float | None = None,
+        budget: Budget | None = None,
+        max_age: float | None = None,
+        refresh: bool = False,
     ) -> list[Outcome[T]]: ...
 
     async def lookup_many(
@@ -340,6 +440,30 @@ class OneAutoClient:
             self._keep_untaken(outcomes, self._route(endpoint))
             raise
         return outcomes
+
+    async def plan(
+        self,
+        ids: Ids,
+        *,
+        endpoint: Endpoint[Any] = VAN_BIDIRECTIONAL_CHARGING,
+        budget: Budget | None = None,
+        max_age: float | None = None,
+        refresh: bool = False,
+    ) -> Plan:
+        """Return what a batch of these ids would buy, and the most it could cost. Nothing is sent or reserved.
+
+        All ids are read. The arguments are those of `batch`; the cost in money needs a budget with a price, here or on
+        the client.
+
+        Raises:
+            ClientClosedError, ConfigurationError: as for `batch`.
+            LedgerError: the ledger cannot be read.
+        """
+        self._require_open()
+        _require_many(ids)
+        wishes = self._wishes(max_age, refresh, budget)
+        prices = [Decimal(given.price) for given in (budget, self._budget) if given is not None and given.price]
+        return await plan(ids, self._books, self._route(endpoint), wishes, self._policy.resend_in_doubt, *prices[:1])
 
     @property
     def unclaimed(self) -> tuple[Outcome[Any], ...]:
@@ -362,10 +486,12 @@ class OneAutoClient:
             route = self._routes[endpoint] = Route(endpoint)
         return route
 
-    async def _book(self, vehicle_id: str, route: Route[Any], seat: Seat) -> Flight | Outcome[Any]:
+    async def _book(
+        self, vehicle_id: str, route: Route[Any], seat: Seat, wishes: Wishes | None
+    ) -> Flight | Outcome[Any]:
         """Take the seat in the flight of this id, under way or new; or return an outcome that landed unclaimed."""
         tools = self._require_open()
-        key = (route, vehicle_id)
+        key: Hashable = (route, vehicle_id) if wishes is None else wishes.key(route, vehicle_id)
         booked = self._book_existing(key, seat)
         if booked is not None:
             return booked
@@ -375,9 +501,25 @@ class OneAutoClient:
         if booked is not None or self._closing is not None:
             self._slots.release()
             self._require_open()
-        return booked or self._flights.launch(key, Lookup(route, vehicle_id, tools, self._clock.monotonic()), seat)
+        return booked or self._flights.launch(key, self._pursuit(route, vehicle_id, tools, wishes), seat)
 
-    def _book_existing(self, key: tuple[Route[Any], str], seat: Seat) -> Flight | Outcome[Any] | None:
+    def _pursuit(self, route: Route[Any], vehicle_id: str, tools: Tools, wishes: Wishes | None) -> Lookup[Any]:
+        started = self._clock.monotonic()
+        if wishes is None and not self._keeps_books:
+            return Lookup(route, vehicle_id, tools, started)
+        return self._opened_books().lookup(route, vehicle_id, tools, started, wishes)
+
+    def _wishes(self, max_age: float | None, refresh: bool, budget: Budget | None = None) -> Wishes | None:
+        """Return what a caller says about money, checked; ``None`` if it changes nothing."""
+        require_seconds("max_age", max_age)
+        if not isinstance(refresh, bool):
+            raise ConfigurationError(f"refresh must be True or False, got {refresh!r}")
+        _require_countable(budget, self._ledger, of_batch=True)
+        if budget is None and (self._ledger is None or (max_age is None and not refresh)):
+            return None
+        return self._opened_books().wishes(max_age, refresh, budget)
+
+    def _book_existing(self, key: Hashable, seat: Seat) -> Flight | Outcome[Any] | None:
         outcome = self._flights.claim(key)
         if outcome is not None:
             return outcome
@@ -409,15 +551,33 @@ class _Desk:
 
     client: OneAutoClient
     route: Route[Any]
+    wishes: Wishes | None
 
     def book(self, vehicle_id: str, seat: Seat) -> Awaitable[Flight | Outcome[Any]]:
-        return self.client._book(vehicle_id, self.route, seat)
+        return self.client._book(vehicle_id, self.route, seat, self.wishes)
 
     def leave(self, flight: Flight, seat: Seat) -> None:
         self.client._flights.leave(flight, seat)
 
     def keep_untaken(self, outcomes: Iterable[Outcome[Any]]) -> None:
         self.client._keep_untaken(outcomes, self.route)
+
+
+def _require_many(ids: object) -> None:
+    if isinstance(ids, str | bytes | bytearray) or not isinstance(ids, Iterable | AsyncIterable):
+        raise ConfigurationError(
+            f"ids must be an iterable of ids, not one {type(ids).__name__}; for one id use lookup()"
+        )
+
+
+def _require_countable(budget: object, ledger: object, *, of_batch: bool = False) -> None:
+    if budget is None:
+        return
+    if not isinstance(budget, Budget):
+        raise ConfigurationError(f"budget must be a Budget, got {type(budget).__name__}")
+    if budget.since is not None and (ledger is None or of_batch):
+        whose = "a batch's budget counts that batch" if of_batch else "without a ledger a budget counts this client"
+        raise ConfigurationError(f"Budget.since is for a client with a ledger: {whose}")
 
 
 def _require_compatible(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from typing import Generic, NamedTuple, TypeVar
 
 import attrs
@@ -17,7 +18,7 @@ from ._wire.exchange import Attempted, Exchange, Lost, Reply, Unsent
 from ._wire.record import FlightRecord
 from .clock import Clock
 from .endpoints import Endpoint
-from .errors import Billing, InDoubtError, OneAutoError
+from .errors import Billing, InDoubtError, LedgerError, OneAutoError
 from .events import AttemptEnded, LookupEnded, Observer, Waited, tell
 from .outcomes import Found, NotSentReason, Outcome, Receipt, Source
 from .settings import RetryPolicy
@@ -81,6 +82,8 @@ class Lookup(Generic[T]):
             ended = await self._attempt()
             if isinstance(ended, RETRIABLE):
                 ended = await pursue(self._attempt, ended, self.tools.policy, self.tools.clock, self, progress)
+        except LedgerError:
+            raise  # not this id's failure: whoever waits for anything must hear of it
         except OneAutoError as refusal:
             return turned_away(refusal, self._facts(Billing.NOT_BILLED))
         finally:
@@ -132,7 +135,7 @@ class Lookup(Generic[T]):
         self.record = FlightRecord(on_sent=self._left)
         self.flight.in_attempt = True
         try:
-            attempted = await self.tools.exchange.ask(self.route.endpoint, self.vehicle_id, self.record)
+            attempted = await self._asked(self.record)
         except BaseException:  # cancelled: the answer, if there is one, will not be heard
             governor.forget(grant)
             raise
@@ -144,6 +147,9 @@ class Lookup(Generic[T]):
         if self.tools.observers:
             self._tell_of_attempt(asked, grant, ended)
         return ended
+
+    def _asked(self, record: FlightRecord) -> Awaitable[Attempted]:
+        return self.tools.exchange.ask(self.route.endpoint, self.vehicle_id, record)
 
     def _begin(self, grant: Grant) -> None:
         self.grant = grant

@@ -21,6 +21,7 @@ from ._wire.exchange import Lost, Unsent
 from .errors import (
     AccessDeniedError,
     Billing,
+    BudgetExceededError,
     ClientClosedError,
     ConnectionFailedError,
     DeadlineExceededError,
@@ -153,10 +154,13 @@ def stop_reason(outcome: Outcome[Any]) -> NotSentReason | None:
             return NotSentReason.ACCESS_DENIED
         case Failed(error=UnexpectedStatusError(status=404)):
             return NotSentReason.WRONG_ROUTE
-        case NotSent(reason=reason) if reason not in (NotSentReason.INVALID_ID, NotSentReason.DEADLINE):
+        case NotSent(reason=reason) if reason not in _OF_ONE_ID:
             return reason
         case _:
             return None
+
+
+_OF_ONE_ID = (NotSentReason.INVALID_ID, NotSentReason.DEADLINE, NotSentReason.BUSY)
 
 
 def _refusal_reason(refusal: OneAutoError) -> NotSentReason:
@@ -167,6 +171,8 @@ def _refusal_reason(refusal: OneAutoError) -> NotSentReason:
             return NotSentReason.RATE_LIMITED
         case ServiceUnavailableError():
             return NotSentReason.SERVICE_UNAVAILABLE
+        case BudgetExceededError():
+            return NotSentReason.BUDGET
         case _:
             return NotSentReason.DEADLINE
 

@@ -10,6 +10,7 @@ NotSent    nothing left for this id
 from __future__ import annotations
 
 import copy
+from decimal import Decimal
 from enum import StrEnum
 from typing import Generic, NoReturn, TypeAlias, TypeVar
 
@@ -26,6 +27,7 @@ __all__ = [
     "NotSent",
     "NotSentReason",
     "Outcome",
+    "Plan",
     "Receipt",
     "Source",
 ]
@@ -41,6 +43,8 @@ class Source(StrEnum):
     JOINED = "joined flight"
     """Another lookup of the same id was already on its way; this one cost nothing more."""
     SIMULATOR = "simulator"
+    LEDGER = "ledger"
+    """It was paid for before, or found free; this lookup sent nothing."""
 
 
 class NotSentReason(StrEnum):
@@ -54,6 +58,9 @@ class NotSentReason(StrEnum):
     SERVICE_UNAVAILABLE = "service unavailable"
     DEADLINE = "deadline"
     CLOSED = "client closed"
+    BUDGET = "budget spent"
+    BUSY = "already being bought"
+    """By another process or client on the same ledger, and it did not end in the time allowed."""
 
 
 @attrs.frozen(kw_only=True)
@@ -196,9 +203,12 @@ class BatchSummary:
         in_doubt: sent, no trustworthy answer, perhaps charged.
         not_sent: ids nothing left for.
         duplicates: outcomes shared with an equal id of the same input.
+        from_ledger: outcomes that the ledger held already; nothing was sent for them.
         billed: lookups charged.
         not_billed: lookups not charged.
         unknown: lookups of which it is not known whether they were charged.
+        spent: lookups of this batch that were charged or may have been: ``billed``, and what of ``unknown`` was not in
+            doubt before.
         attempts: HTTP requests made.
         wasted: requests turned away with 429 or 503.
         elapsed: seconds since the batch began, or that it took.
@@ -213,13 +223,42 @@ class BatchSummary:
     in_doubt: int = 0
     not_sent: int = 0
     duplicates: int = 0
+    from_ledger: int = 0
     billed: int = 0
     not_billed: int = 0
     unknown: int = 0
+    spent: int = 0
     attempts: int = 0
     wasted: int = 0
     elapsed: float = 0.0
     stopped: NotSentReason | None = None
+
+
+@attrs.frozen(kw_only=True)
+class Plan:
+    """What a batch would buy, in counts; the six kinds of ids add up to ``total``.
+
+    Attributes:
+        total: ids in the input.
+        new: ids that would be bought.
+        answered: ids that the ledger has an answer for.
+        in_doubt: ids that were sent before and are held; bought only with ``RetryPolicy(resend_in_doubt=…)``.
+        under_way: ids that somebody else on the same ledger is buying now.
+        duplicates: ids that come again.
+        invalid: inputs that cannot be ids.
+        most_billed: the most charges it can make, doubts included, within what the budgets allow.
+        most_cost: the same in money, or ``None`` if no budget names a price.
+    """
+
+    total: int
+    new: int
+    answered: int
+    in_doubt: int
+    under_way: int
+    duplicates: int
+    invalid: int
+    most_billed: int
+    most_cost: Decimal | None = None
 
 
 Outcome: TypeAlias = Found[T] | NoData | Failed | InDoubt | NotSent

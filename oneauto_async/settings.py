@@ -8,6 +8,8 @@ import re
 import stat
 import warnings
 from collections.abc import Callable, Mapping
+from datetime import UTC, date, datetime, time
+from decimal import Decimal, localcontext
 from pathlib import Path
 from typing import Any, Literal, NoReturn
 from urllib.parse import urlsplit
@@ -16,10 +18,16 @@ import attrs
 
 from .errors import ConfigurationError
 
-__all__ = ["RateLimit", "RetryPolicy", "Timeouts"]
+__all__ = ["Budget", "RateLimit", "RetryPolicy", "Timeouts"]
 
 LARGEST = 1e9
 """No setting is larger: as seconds, thirty years."""
+
+LONGEST_LABEL = 200
+"""Characters; a label is something a person wrote."""
+
+SMALLEST_PRICE, LARGEST_AMOUNT = Decimal("0.000001"), 10**12
+"""Bounds of money, in any currency: what is beyond them is a mistake."""
 
 LIVE_URL = "https://api.oneautoapi.com"
 SANDBOX_URL = "https://sandbox.oneautoapi.com"
@@ -51,6 +59,14 @@ def require_whole(name: str, value: object, low: int) -> None:
     """Raise `ConfigurationError` unless the value is a whole number of at least ``low``."""
     if not isinstance(value, int) or isinstance(value, bool) or value < low:
         raise ConfigurationError(f"{name} must be a whole number of at least {low}, got {_shown(value)}")
+
+
+def require_label(name: str, value: object) -> None:
+    """Raise `ConfigurationError` unless the value is a text that can be read on one line."""
+    if not isinstance(value, str) or not value.strip() or not value.isprintable() or len(value) > LONGEST_LABEL:
+        raise ConfigurationError(
+            f"{name} must be a text of 1 to {LONGEST_LABEL} printable characters, got {_shown(value)}"
+        )
 
 
 def _shown(value: object) -> str:
@@ -156,6 +172,84 @@ class RateLimit:
             retry_after_scope: as above.
         """
         return cls(rate=None, initial=initial, retry_after_scope=retry_after_scope)
+
+
+def _most(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    if value is not None:
+        require_whole(f"Budget.{attribute.name}", value, 0)
+
+
+def _money(low: Decimal) -> Callable[[Any, attrs.Attribute[Any], Any], None]:
+    """Validate an exact amount, or none."""
+
+    def check(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
+        if value is None:
+            return
+        exact = isinstance(value, Decimal | int) and not isinstance(value, bool) and Decimal(value).is_finite()
+        if not exact or not low <= Decimal(str(value)) <= LARGEST_AMOUNT:
+            raise ConfigurationError(
+                f"Budget.{attribute.name} must be a Decimal (or a whole number) from {low} to {LARGEST_AMOUNT:,}, such "
+                f"as Decimal('0.50'), got {_shown(value)}"
+            )
+
+    return check
+
+
+def _moment(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    if isinstance(value, datetime) and value.tzinfo is None:
+        raise ConfigurationError(f"Budget.since must say its time zone: datetime(..., tzinfo=UTC), got {value!r}")
+    if not isinstance(value, date | None):
+        raise ConfigurationError(
+            f"Budget.since must be a date, which begins at midnight UTC, or a datetime with a time zone, got {value!r}"
+        )
+
+
+@attrs.frozen(kw_only=True)
+class Budget:
+    """The most that may be spent. Give ``max_billed``, or ``max_cost`` with the ``price`` of one answer.
+
+    A charge is reserved before its request leaves, and given back only if it surely was not charged; what is in doubt
+    counts as spent. So no concurrency exceeds it.
+
+    ``OneAutoClient(budget=…)`` counts, with a ledger, all that it holds for the account and host, whichever process
+    bought it; without one, what this client buys. ``batch(budget=…)`` counts what that batch buys.
+
+    Attributes:
+        max_billed: most charges.
+        max_cost: most money, in the currency of ``price``; whatever was bought before is valued at ``price`` too.
+        price: what one answer costs.
+        since: only what was bought from then on counts: a date, from midnight UTC, or a datetime with a time zone. It
+            needs a ledger.
+    """
+
+    max_billed: int | None = attrs.field(default=None, validator=_most)
+    max_cost: Decimal | int | None = attrs.field(default=None, validator=_money(Decimal(0)))
+    price: Decimal | int | None = attrs.field(default=None, validator=_money(SMALLEST_PRICE))
+    since: date | None = attrs.field(default=None, validator=_moment)
+
+    def __attrs_post_init__(self) -> None:
+        if (self.max_billed is None) == (self.max_cost is None):
+            raise ConfigurationError("give Budget(max_billed=…), or Budget(max_cost=…, price=…), and not both")
+        if self.max_cost is not None and self.price is None:
+            raise ConfigurationError("Budget(max_cost=…) needs the price of one answer: price=Decimal('0.50')")
+
+    @property
+    def most(self) -> int:
+        """The most charges it allows."""
+        if self.max_billed is not None:
+            return self.max_billed
+        assert self.max_cost is not None
+        assert self.price is not None
+        with localcontext(prec=50):  # whatever the program around us has set
+            return int(Decimal(self.max_cost) // Decimal(self.price))
+
+    @property
+    def since_seconds(self) -> float | None:
+        """The moment it begins, in seconds since the epoch."""
+        if self.since is None:
+            return None
+        moment = self.since if isinstance(self.since, datetime) else datetime.combine(self.since, time.min, UTC)
+        return moment.timestamp()
 
 
 class Secret:

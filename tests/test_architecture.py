@@ -22,13 +22,13 @@ ROOT = Path(oneauto_async.__file__).parent
 
 PUBLIC = {
     # the client and what it hands out
-    *("OneAutoClient", "Batch", "BatchSummary", "Governor", "GovernorStatistics"),
+    *("OneAutoClient", "Batch", "BatchSummary", "Plan", "Governor", "GovernorStatistics"),
     *("Outcome", "Found", "NoData", "Failed", "InDoubt", "NotSent", "NotSentReason", "Receipt", "Source", "Billing"),
     # records and endpoints
     *("BidirectionalCharging", "Capability", "SupportStatus", "VehicleToLoad"),
     *("Endpoint", "CAR_BIDIRECTIONAL_CHARGING", "VAN_BIDIRECTIONAL_CHARGING", "make_converter"),
     # settings
-    *("Clock", "SystemClock", "RateLimit", "RetryPolicy", "Timeouts"),
+    *("Clock", "SystemClock", "Budget", "RateLimit", "RetryPolicy", "Timeouts"),
     # errors
     *("OneAutoError", "ConfigurationError", "InvalidVehicleIdError", "ClientClosedError", "ConnectionFailedError"),
     *(
@@ -55,6 +55,8 @@ LAYERS = [
     {"_flow", "transport"},
     {"_report"},
     {"_lookup", "_batch"},
+    {"_bookkeeping"},
+    {"_booked", "_plan"},
     {"_client"},
     {"__init__"},
     {"_cli"},

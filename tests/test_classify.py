@@ -30,6 +30,7 @@ from oneauto_async._classify import (
     Throttled,
     Unavailable,
     Verdict,
+    charge_of,
     classify,
     excerpt,
     request_id,
@@ -415,7 +416,7 @@ bodies = st.binary() | (json_values | envelopes).map(lambda value: json.dumps(va
 header_names = st.sampled_from(["x-amzn-ErrorType", "Retry-After", "Date", "x-amzn-RequestId"]) | st.text()
 header_values = st.sampled_from(["LimitExceededException", "TooManyRequestsException", "1", "²"]) | st.text()
 header_lists = st.lists(st.tuples(header_names, header_values), max_size=4)
-statuses = st.integers() | st.sampled_from([200, 206, 400, 403, 429, 500, 503])
+statuses = st.integers() | st.integers(100, 610) | st.sampled_from([200, 206, 400, 403, 429, 500, 503])
 
 
 @given(statuses, header_lists, bodies, st.none() | st.sampled_from(Flaw))
@@ -439,6 +440,13 @@ def test_every_200_is_billed(headers: Headers, body: bytes, flaw: Flaw | None) -
 def test_nothing_but_a_200_is_billed(status: int, headers: Headers, body: bytes) -> None:
     """Another status is free or unknown, never known to be charged."""
     assert classify(status, headers, body).billing is not BILLED
+
+
+@given(statuses, header_lists, bodies, st.none() | st.sampled_from(Flaw))
+@hypothesis_settings(max_examples=300)
+def test_the_status_alone_tells_the_charge(status: int, headers: Headers, body: bytes, flaw: Flaw | None) -> None:
+    """What is written down before a body is read agrees with what is found in it."""
+    assert charge_of(status) is classify(status, headers, body, flaw).billing
 
 
 @given(statuses, bodies)

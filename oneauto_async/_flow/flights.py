@@ -135,7 +135,7 @@ class Flights:
 
     def keep_unclaimed(self, key: Hashable, outcome: AnyOutcome) -> None:
         """Hold an outcome that cost money for a later lookup, unless a better one of the same id is held already."""
-        if outcome.receipt.billing is Billing.NOT_BILLED:
+        if outcome.receipt.billing is Billing.NOT_BILLED or outcome.receipt.source is Source.LEDGER:
             return
         if key not in self._unclaimed or _worth(outcome) >= _worth(self._unclaimed[key]):
             self._unclaimed[key] = outcome

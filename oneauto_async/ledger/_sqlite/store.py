@@ -225,7 +225,7 @@ def _entry(
     request_id: str | None,
     note: str | None,
     headers: str | None,
-    raw: bytes | None,
+    raw: bytes | str | None,
     flaw: str | None,
     checksum: str | None,
 ) -> Entry:
@@ -234,15 +234,15 @@ def _entry(
         key=LedgerKey(Service(account, host, endpoint), vehicle_id),
         state=State(state),
         billing=Billing(billing),
-        claimed_at=claimed_at,
-        sent_at=sent_at,
-        settled_at=settled_at,
+        claimed_at=float(claimed_at),
+        sent_at=None if sent_at is None else float(sent_at),
+        settled_at=None if settled_at is None else float(settled_at),
         attempts=attempts,
         status=status,
         request_id=request_id,
         note=note,
         headers=_headers(headers),
-        raw=raw,
+        raw=raw.encode("utf-8", "surrogateescape") if isinstance(raw, str) else raw,  # one bit makes a text of bytes
         flaw=flaw,
         checksum=checksum,
     )
@@ -259,6 +259,7 @@ def _headers(text: str | None) -> Headers:
 def _owned(row: tuple[int, str, str, float | None, int]) -> Owned:
     seq, state, billing, settled_at, owner = row
     try:
+        settled_at = None if settled_at is None else float(settled_at)
         return Owned(seq, State(state), Billing(billing), settled_at, owner)
-    except ValueError as error:
+    except (ValueError, TypeError) as error:
         raise LedgerError(f"entry {seq} is damaged: {error}") from error

@@ -1,0 +1,324 @@
+"""The way of one lookup under a ledger, a budget, or both.
+
+It is the way of any lookup with three steps more: before its first request a claim, which may bring an answer that is
+kept; before each request the mark that it is sent; after each reply its bytes, before anyone looks at them. Each is
+durable before the next step is taken. One claim is at most one charge: a request that follows a doubt has its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+import attrs
+
+from ._bookkeeping import NO_WISHES, Accounts, Full, Purchase, Wishes
+from ._classify import Flaw, charge_of, classify, request_id
+from ._flow.flights import Flight
+from ._lookup import Lookup, Route, Tools
+from ._report import called_off, failed
+from ._waiting import see_through
+from ._wire.exchange import Attempted, Lost, Reply, Unsent
+from ._wire.record import FlightRecord
+from .clock import Clock
+from .errors import Billing, BudgetExceededError, DeadlineExceededError, InDoubtError, LedgerError
+from .ledger.records import Busy, Entry, HeldInDoubt, Kept, LedgerKey, Settlement, State, Terms
+from .outcomes import Failed, Found, NoData, NotSentReason, Outcome, Receipt, Source
+
+T = TypeVar("T")
+
+FIRST_PAUSE, LONGEST_PAUSE = 0.01, 0.25
+"""Seconds between two looks at a ledger in which someone else buys the answer, or has reserved the last of a budget."""
+
+FREE_ANSWERS = (204, 206)
+"""Statuses that cost nothing and are worth keeping for a while."""
+
+
+class _Settled(Exception):  # noqa: N818  # a way out of the retries, not a fault
+    """No request is needed any more, or none can be made: here is how the lookup ended."""
+
+    def __init__(self, outcome: Outcome[Any]) -> None:
+        super().__init__()
+        self.outcome = outcome
+
+
+@attrs.define(eq=False)
+class BookedLookup(Lookup[T]):
+    """One id being looked up, and written down."""
+
+    books: Accounts = attrs.field(kw_only=True)
+    wishes: Wishes = attrs.field(kw_only=True, default=NO_WISHES)
+    purchase: Purchase | None = attrs.field(init=False, default=None)
+    kept: Entry | None = attrs.field(init=False, default=None)
+    came: Attempted | None = attrs.field(init=False, default=None)
+
+    async def _pursued(self, flight: Flight) -> Outcome[T]:
+        """Serve what is kept, or buy it; a ledger that fails is raised."""
+        try:
+            known = await self._claim()
+            return await super()._pursued(flight) if known is None else known
+        except _Settled as settled:
+            return settled.outcome
+        finally:
+            self._give_back()
+
+    def interrupted(self) -> Outcome[T]:
+        """Return the outcome after the task was cancelled: what came is no doubt, though it came in that moment."""
+        return super().interrupted() if self.came is None else self._outcome(self._judge(self.came))
+
+    # Before the first request.
+
+    async def _claim(self) -> Outcome[T] | None:
+        """Return how the lookup ends without a request, or make the purchase and return ``None``."""
+        outcome = await self._buy(resend=False)
+        if self.kept is None or self.kept.state is not State.IN_DOUBT or not self.tools.policy.resend_in_doubt:
+            return outcome
+        self._forget_kept()
+        self._use_up_one_resend()
+        return await self._buy(resend=True)
+
+    def _use_up_one_resend(self) -> None:
+        policy = self.tools.policy
+        self.tools = self.tools._replace(policy=attrs.evolve(policy, resend_in_doubt=policy.resend_in_doubt - 1))
+
+    async def _buy(self, *, resend: bool) -> Outcome[T] | None:
+        key = LedgerKey(self.books.service(self.route), self.vehicle_id)
+        terms = Terms(max_age=self.wishes.max_age, refresh=self.wishes.refresh, resend=resend)
+        meters = self.books.meters(self.wishes)
+        pauses = _Pauses(self.tools.clock)
+        while True:
+            decision = await self.books.decide(key, terms, meters)
+            match decision:
+                case Purchase():
+                    self.purchase = decision
+                    return None
+                case Kept(entry=entry):
+                    outcome = self._served(entry)
+                    if outcome is not None:
+                        return outcome
+                    terms = attrs.evolve(terms, refresh=True)  # it was free, and is of no use: it is asked for again
+                case HeldInDoubt(entry=entry):
+                    return self._held(entry)
+                case Full(text=text, is_final=True):
+                    return self._unsent(NotSentReason.BUDGET, BudgetExceededError, f"not sent: {text}")
+                case Full():
+                    await pauses.next()  # what others have reserved may turn out to cost nothing
+                case Busy(seq=seq):
+                    if pauses.waited > self.tools.policy.total:
+                        text = f"not sent: somebody else has been buying it for {pauses.waited:.3g} s"
+                        return self._unsent(NotSentReason.BUSY, DeadlineExceededError, text)
+                    if terms.refresh and terms.accept_from is None:
+                        terms = attrs.evolve(terms, accept_from=seq)  # what comes of it is fresh
+                    await pauses.next()
+
+    def _unsent(self, reason: NotSentReason, error: type[Any], text: str) -> Outcome[T]:
+        return called_off(reason, error, text, self._facts(Billing.NOT_BILLED))
+
+    # What is kept.
+
+    def _served(self, entry: Entry) -> Outcome[T] | None:
+        """Structure a kept answer as if it came now; ``None`` if it is of no use and cost nothing."""
+        self._keep(entry)
+        if not entry.is_intact or entry.status is None:
+            return self._damaged(entry)
+        verdict = classify(entry.status, entry.headers, entry.raw or b"", _flaw(entry))
+        outcome = self._outcome(verdict)
+        if isinstance(outcome, Found | NoData) or entry.billing is not Billing.NOT_BILLED:
+            return outcome
+        self._forget_kept()
+        return None
+
+    def _keep(self, entry: Entry) -> None:
+        self.kept = entry
+        if entry.raw is not None and entry.status is not None:
+            self.reply = Reply(status=entry.status, headers=entry.headers, body=entry.raw, flaw=_flaw(entry))
+
+    def _forget_kept(self) -> None:
+        self.kept = self.reply = None
+
+    def _held(self, entry: Entry) -> Outcome[T]:
+        self._keep(entry)
+        facts = self._facts(Billing.UNKNOWN)
+        moment = datetime.fromtimestamp(entry.sent_at or entry.claimed_at, UTC).isoformat(" ", "seconds")
+        text = f"sent at {moment} and in doubt: {entry.note or 'no answer came'}; not sent again by itself"
+        return failed(facts.error(InDoubtError, text), facts)
+
+    def _damaged(self, entry: Entry) -> Outcome[T]:
+        facts = self._facts(Billing.NOT_BILLED)
+        text = f"the answer kept as entry {entry.seq} is damaged and not served; refresh=True buys it again"
+        error = facts.error(LedgerError, text)
+        return Failed(evdb_vehicle_id=self.vehicle_id, raw=facts.raw, receipt=facts.receipt, error=error)
+
+    def _receipt(self, billing: Billing) -> Receipt:
+        if self.kept is None:
+            return super()._receipt(billing)
+        return Receipt(
+            billing=Billing.UNKNOWN if self.kept.state is State.IN_DOUBT else Billing.NOT_BILLED,
+            status=self.kept.status,
+            request_id=self.kept.request_id,
+            elapsed=self.tools.clock.monotonic() - self.started,
+            source=Source.LEDGER,
+        )
+
+    # Around each request.
+
+    async def _asked(self, record: FlightRecord) -> Attempted:
+        purchase = await self._about_to_send(record)
+        try:
+            came = await super()._asked(record)
+        except BaseException:
+            self._cut_short(purchase)
+            raise
+        await self._record(purchase, came)
+        return came
+
+    async def _about_to_send(self, record: FlightRecord) -> Purchase:
+        """Have it written down that the request is sent; until then none is under way, and it may be called off."""
+        self.flight.in_attempt, self.record = False, None
+        self.attempts -= 1
+        purchase = await self._marked_as_sent()
+        self.attempts += 1
+        self.flight.in_attempt, self.record = True, record
+        return purchase
+
+    async def _marked_as_sent(self) -> Purchase:
+        """Mark the request as sent; after a doubt, or if the claim was lost, buy anew."""
+        while True:
+            if self.purchase is None:
+                known = await self._buy(resend=self.doubts > 0)
+                if known is not None:
+                    raise _Settled(known)
+            assert self.purchase is not None
+            if await self._mark_sent(self.purchase):
+                return self.purchase
+            self.purchase.drop()
+            self.purchase = None
+
+    async def _mark_sent(self, purchase: Purchase) -> bool:
+        try:
+            return await purchase.mark_sent()
+        except asyncio.CancelledError:
+            with suppress(LedgerError):  # the ledger has closed, and has given it back by itself
+                purchase.retract(self._end(State.CLAIMED, Billing.NOT_BILLED, "cancelled before it was sent"))
+            raise
+
+    async def _record(self, purchase: Purchase, came: Attempted) -> None:
+        """Write down what came, before it is looked at; what was surely not charged may be followed by another try."""
+        if isinstance(came, Unsent):
+            purchase.retract(self._end(State.CLAIMED, Billing.NOT_BILLED, came.text))
+        elif isinstance(came, Lost):
+            await self._settle(purchase, came, self._end(State.IN_DOUBT, Billing.UNKNOWN, came.text))
+        else:
+            await self._record_reply(purchase, came)
+
+    async def _record_reply(self, purchase: Purchase, reply: Reply) -> None:
+        billing = charge_of(reply.status)
+        if billing is Billing.UNKNOWN:
+            note = f"HTTP {reply.status} does not tell whether it was charged"
+            await self._settle(purchase, reply, self._whole(reply, State.IN_DOUBT, billing, note))
+        elif billing is Billing.BILLED or (reply.status in FREE_ANSWERS and reply.flaw is None):
+            await self._settle(purchase, reply, self._whole(reply, State.ANSWERED, billing, None))
+        else:
+            purchase.retract(self._end(State.CLAIMED, billing, None, reply))
+
+    async def _settle(self, purchase: Purchase, came: Attempted, settlement: Settlement) -> None:
+        self.purchase = None
+        try:
+            recorded = purchase.settle(settlement)
+            if recorded is not None:
+                await recorded
+        except asyncio.CancelledError:
+            self.came = came
+            await self._see_it_written()
+            raise
+        except Exception as error:  # whatever a ledger raises, the answer is paid for
+            raise self._unwritten(came, error) from error
+
+    async def _see_it_written(self) -> None:
+        assert self.books.ledger is not None
+        with suppress(LedgerError):  # closing the ledger tries once more, and says so
+            await see_through(asyncio.ensure_future(self.books.ledger.flush()))
+
+    def _unwritten(self, came: Attempted, error: Exception) -> LedgerError:
+        """Hand what came to the client, so that it is not lost, and say what it cost."""
+        outcome = self._outcome(self._judge(came))
+        self.books.keep(self.flight.key, outcome)
+        receipt = outcome.receipt
+        return LedgerError(
+            f"{error}; what came for evdb_vehicle_id {self.vehicle_id} is in client.unclaimed",
+            billing=receipt.billing,
+            status=receipt.status,
+            request_id=receipt.request_id,
+            attempts=receipt.attempts,
+            raw=outcome.raw,
+        )
+
+    def _cut_short(self, purchase: Purchase) -> None:
+        """A request was broken off from this side."""
+        with suppress(LedgerError):  # the ledger has closed, and has noted that it is in doubt
+            if self._may_have_left():
+                self.purchase = None
+                purchase.settle(self._end(State.IN_DOUBT, Billing.UNKNOWN, "broken off before an answer came"))
+            else:
+                purchase.retract(self._end(State.CLAIMED, Billing.NOT_BILLED, "broken off before it was sent"))
+
+    def _give_back(self) -> None:
+        """End a purchase that came to nothing."""
+        purchase, self.purchase = self.purchase, None
+        if purchase is None:
+            return
+        with suppress(LedgerError):  # the ledger has closed, and has given it back by itself
+            purchase.settle(self._end(State.FAILED, Billing.NOT_BILLED, "ended without a charge", self.reply))
+
+    def _end(self, state: State, billing: Billing, note: str | None, reply: Reply | None = None) -> Settlement:
+        return Settlement(
+            state=state,
+            billing=billing,
+            attempts=self.attempts,
+            status=None if reply is None else reply.status,
+            request_id=None if reply is None else _request_id(reply),
+            note=note,
+        )
+
+    def _whole(self, reply: Reply, state: State, billing: Billing, note: str | None) -> Settlement:
+        flaw = None if reply.flaw is None else reply.flaw.name
+        end = self._end(state, billing, note, reply)
+        return attrs.evolve(end, headers=tuple(reply.headers), raw=reply.body, flaw=flaw)
+
+
+class Books(Accounts):
+    """The accounts of one client, and the lookups that keep them."""
+
+    def lookup(
+        self, route: Route[T], vehicle_id: str, tools: Tools, started: float, wishes: Wishes | None
+    ) -> BookedLookup[T]:
+        """Return the work of one flight."""
+        return BookedLookup(route, vehicle_id, tools, started, books=self, wishes=wishes or NO_WISHES)
+
+
+class _Pauses:
+    """Waits that grow while someone else has what is needed."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._began = clock.monotonic()
+        self._length = FIRST_PAUSE
+
+    @property
+    def waited(self) -> float:
+        """Seconds since the first."""
+        return self._clock.monotonic() - self._began
+
+    async def next(self) -> None:
+        await self._clock.sleep(self._length * (0.5 + self._clock.random()))
+        self._length = min(2 * self._length, LONGEST_PAUSE)
+
+
+def _request_id(reply: Reply) -> str | None:
+    return request_id({name.lower(): value for name, value in reply.headers})
+
+
+def _flaw(entry: Entry) -> Flaw | None:
+    return None if entry.flaw is None else Flaw[entry.flaw]

@@ -65,7 +65,7 @@ async def test_the_summary_adds_up() -> None:
 @asynchronous
 async def test_no_more_than_concurrency_are_under_way(concurrency: int) -> None:
     """It is reached, and never exceeded."""
-    simulator = Simulator(latency=0.005)
+    simulator = Simulator(latency=0.05)
 
     async with OneAutoClient.simulated(simulator) as client:
         await client.lookup_many(range(4 * concurrency), concurrency=concurrency)

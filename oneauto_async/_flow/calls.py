@@ -111,3 +111,8 @@ class History:
     def until(self, refused: Grant) -> list[Grant]:
         """Return the remembered calls that left before a refused one or with it, newest first."""
         return [call for call in self.newest_first() if call.left <= refused.left]
+
+    def sending_rate(self, refused: Grant, now: float) -> float:
+        """Return the calls per second that left in the round trip before a call that was refused, until then."""
+        trip = max(now - refused.left, NOISE)
+        return sum(refused.left - trip < call.left <= refused.left for call in self.newest_first()) / trip

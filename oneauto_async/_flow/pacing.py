@@ -13,19 +13,13 @@ from enum import Enum
 from .calls import NOISE, Fate, Grant, History
 from .measuring import Interval, measure
 
-FIRST_RATE = 200.0
-FIRST_LEVEL = 10.0
-"""Calls per second, and calls at once, before anything is known: enough that nobody who asks one thing waits."""
-
 WINDOW = 10
-"""Calls that may be unanswered at the start; each answer allows one more, as a new TCP connection does: a service that
-does not answer collects no herd, and a key that allows little is not flooded."""
+"""Calls that may be unanswered at the start. Every second answer allows one more, so that they grow by half with every
+round trip, much as those of a new TCP connection do: a service that does not answer collects no herd, and of a key that
+allows little a few calls are refused, not hundreds."""
 
-GROWTH = 1.5
-"""Growth per round trip until the first 429: what is on the way when that is heard is refused, so it is not doubled."""
-
-LOWEST_RATE = 1 / 8
-"""Calls per second, however little the key seems to allow: at most so long it takes to notice that it allows more."""
+LOWEST_RATE = 0.5
+"""Calls per second, however little the key seems to allow: so long it takes at most to notice that it allows more."""
 
 HIGHEST_RATE = 1e5
 """Calls per second beyond which nothing is paced any more."""
@@ -99,6 +93,7 @@ class _Steps:
     BALANCE = 125
     SMALLEST = 0.005
     LARGEST = 0.3
+    LARGEST_UP = 0.04
 
     def __init__(self) -> None:
         self._step = 0.04
@@ -109,7 +104,7 @@ class _Steps:
         self._accepted += 1
         if self._accepted > 2 * self.BALANCE:
             self._step = min(self.LARGEST, self._step * 1.02)
-        return 1.0 + self._step / self.BALANCE
+        return 1.0 + min(self._step, self.LARGEST_UP) / self.BALANCE
 
     def down(self) -> float:
         """Return the factor for a refused call."""
@@ -133,13 +128,14 @@ class Pacer:
         self._ceiling = min(ceiling, HIGHEST_RATE)
         self._history = History()
         self._phase = Phase.FREE if math.isfinite(ceiling) else Phase.RAMP if rate is None else Phase.TRACK
-        self._rate = min(self._ceiling, FIRST_RATE if rate is None else rate)
+        self._rate = min(self._ceiling, HIGHEST_RATE if rate is None else rate)
         self._burst = burst
         self._first_run: list[Grant] = []  # the calls up to the first 429, newest first, until the burst is known
         self._excess = 0.0
-        self._level = FIRST_LEVEL if rate is None else max(1.0, burst / 2.0)
+        self._level = 0.0 if rate is None else max(1.0, burst / 2.0)
         self._filled_at = 0.0
         self._steps = _Steps()
+        self._is_shared = False  # the key has turned out to allow less than the limit that was given
         self._lasting = 0.0  # the highest rate that brought no refusal for more than a cycle
         self._peak = ceiling if math.isfinite(ceiling) else rate or 0.0
         self._granted = self._answered = 0
@@ -190,8 +186,8 @@ class Pacer:
         """Return the seconds until the next call may go out; infinity if an answer must come first."""
         if self._phase is Phase.FREE:
             return 0.0
-        if self._phase is Phase.RAMP and self.in_flight >= WINDOW + self._answered:
-            return math.inf
+        if self._phase is Phase.RAMP:
+            return 0.0 if self.in_flight < WINDOW + self._answered // 2 else math.inf
         missing = 1.0 - self.level(now)
         if missing <= 1e-9:
             return 0.0
@@ -241,11 +237,12 @@ class Pacer:
             self._burst = max(1.0, float(sum(call.took_a_token for call in self._first_run)))
         is_new = grant.number > self._episode_end
         if is_new:
-            self._begin_episode(grant)
+            self._begin_episode(grant, now)
         self._episode_refusals += 1
         interval = measure(self._history, grant, self._burst / self._rate if self._is_narrow else math.inf)
-        if self._phase is Phase.FREE and interval.high >= self._ceiling * (1.0 - FIRST_EXCESS):
+        if self._phase is Phase.FREE and not self._is_shared and interval.high >= self._ceiling * (1.0 - FIRST_EXCESS):
             return  # a call that was early, and no lower limit
+        self._is_shared = True
         self._adopt(interval, grant.pace, is_new=is_new)
         if stop and is_new:
             self._avoid_stops(stop, since_last)
@@ -260,8 +257,6 @@ class Pacer:
     @property
     def _depth(self) -> float:
         """The most calls that may go out at once: after a rest, what is known to be allowed."""
-        if self._phase is Phase.RAMP:
-            return max(FIRST_LEVEL, self.pace / 20.0)
         if self._is_narrow or self._first_run or math.isinf(self._burst):
             return 1.5
         return max(1.5, self._burst - self._cushion)
@@ -272,17 +267,17 @@ class Pacer:
             return 0.0
         return min(CUSHION + max(NOISE, self._history.noise) * self._rate, (self._burst - 1.0) / 2.0)
 
-    def _begin_episode(self, grant: Grant) -> None:
+    def _begin_episode(self, grant: Grant, now: float) -> None:
         """Begin a run of refusals; those of calls that left before the first was heard belong to it."""
         if self._episode_refusals and self._episode_is_probe:
             self._usual_refusals += 0.5 * (self._episode_refusals - self._usual_refusals)
         self._episode_refusals = 0
         self._episode_is_probe = self._phase is Phase.TRACK and self._excess < SURE_EXCESS
         self._episode_end = self._granted
-        if self._phase is Phase.TRACK:
-            self._lowest = self._rate / 2.0
-        else:  # nothing was known, or something wrong; it grew once more before the refusal was heard
-            self._lowest, self._rate = 0.0, min(self._ceiling, grant.pace / GROWTH)
+        if self._phase is Phase.RAMP:  # nothing is known: begin with half of what was sent
+            self._rate = self._history.sending_rate(grant, now) / 2.0
+        # What is known does not fall by more than half at once; as long as nothing is, it may.
+        self._lowest = 0.0 if self._first_run else self._rate / 2.0
 
     def _adopt(self, interval: Interval, pace: float, *, is_new: bool) -> None:
         """Set the rate by what a refusal says."""
@@ -319,7 +314,7 @@ class Pacer:
     def _lengthen_cycle(self) -> None:
         self._peak = max(self._rate, PEAK_DECAY * self._peak)
         if self._rate < self._peak / 3.0:  # another may be using the key as well, and stop at any moment
-            self._cycle = max(FIRST_CYCLE / 2.0, SHORTEST_CYCLE_SECONDS * self._rate)
+            self._cycle = max(CALLS_PER_STEP, SHORTEST_CYCLE_SECONDS * self._rate)
             return
         soon = self._usual_refusals * max(SHORTEST_CYCLE, SHORTEST_CYCLE_SECONDS * self._rate)
         longest = min(max(soon, self._usual_refusals / PROBE_SHARE), self._cushion / SMALLEST_EXCESS)
@@ -343,10 +338,7 @@ class Pacer:
     # Growing.
 
     def _grow(self, now: float) -> None:
-        if self._phase is Phase.RAMP:
-            self._change_rate(now, GROWTH)
-            self._step()
-        elif self._phase is Phase.TRACK and self._granted - self._refused_at > PATIENCE * self._cycle:
+        if self._phase is Phase.TRACK and self._granted - self._refused_at > PATIENCE * self._cycle:
             self._surge(now)
 
     def _surge(self, now: float) -> None:
@@ -369,7 +361,7 @@ class Pacer:
         """Return the calls it takes to be refused if the rate is near: a full bucket has to be emptied first."""
         burst = min(self._burst, LARGEST_BURST)
         if is_sure:
-            return max(CALLS_PER_STEP, burst / (8.0 * self._excess))
+            return max(min(CALLS_PER_STEP, self._cycle / STEPS_PER_CYCLE), burst / (8.0 * self._excess))
         return min(self._cycle / STEPS_PER_CYCLE, burst / (4.0 * max(self._excess, SMALLEST_EXCESS)))
 
     def _step(self) -> None:

@@ -27,6 +27,12 @@ class Trail:
     abandoned: bool = False
     began: float = 0.0
     progress: int = 0
+    was_canary: bool = False
+    waits_alone: bool = False
+
+    def may_retry(self) -> bool:
+        """There is always one more."""
+        return True
 
 
 @attrs.frozen

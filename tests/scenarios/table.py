@@ -49,9 +49,13 @@ class Row:
             *self._figures(lambda result: result.ratio, "{:.3f}"),
             *self._figures(lambda result: result.wasted, "{:.2%}"),
             str(self.goal),
-            "yes" if self.is_good else f"**no**: {', '.join(self.faults[:3])}",
+            "yes" if self.is_good else self._shown_faults(),
         )
         return line(cells)
+
+    def _shown_faults(self) -> str:
+        missed = sum(bool(result.faults(self.goal)) for result in self.results)
+        return f"**no**, {missed} of {len(self.results)}: {', '.join(self.faults[:3])}"
 
     def _figures(self, value: Callable[[Result], float], form: str) -> list[str]:
         values = [value(result) for result in self.results]

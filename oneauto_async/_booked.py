@@ -72,12 +72,24 @@ class BookedLookup(Lookup[T]):
 
     async def _claim(self) -> Outcome[T] | None:
         """Return how the lookup ends without a request, or make the purchase and return ``None``."""
-        outcome = await self._buy(resend=False)
+        if self.books.ledger is not None:  # one step less for the disk, if it may be sent at once
+            self.early = self.tools.governor.acquire_at_once()
+        try:
+            outcome = await self._buy(resend=False)
+        except BaseException:
+            self._return_grant()
+            raise
         if self.kept is None or self.kept.state is not State.IN_DOUBT or not self.tools.policy.resend_in_doubt:
             return outcome
         self._forget_kept()
         self._use_up_one_resend()
         return await self._buy(resend=True)
+
+    def _return_grant(self) -> None:
+        """Let the next in line send: this lookup has nothing to send at once after all."""
+        if self.early is not None:
+            self.tools.governor.give_back(self.early)
+            self.early = None
 
     def _use_up_one_resend(self) -> None:
         policy = self.tools.policy
@@ -89,11 +101,12 @@ class BookedLookup(Lookup[T]):
         meters = self.books.meters(self.wishes)
         pauses = _Pauses(self.tools.clock)
         while True:
-            decision = await self.books.decide(key, terms, meters)
+            decision = await self.books.decide(key, terms, meters, sending=self.early is not None)
+            if isinstance(decision, Purchase):
+                self.purchase = decision
+                return None
+            self._return_grant()
             match decision:
-                case Purchase():
-                    self.purchase = decision
-                    return None
                 case Kept(entry=entry):
                     outcome = self._served(entry)
                     if outcome is not None:
@@ -185,6 +198,8 @@ class BookedLookup(Lookup[T]):
 
     async def _marked_as_sent(self) -> Purchase:
         """Mark the request as sent; after a doubt, or if the claim was lost, buy anew."""
+        if self.purchase is not None and self.purchase.is_sent and not self.attempts:
+            return self.purchase
         while True:
             if self.purchase is None:
                 known = await self._buy(resend=self.doubts > 0)

@@ -15,6 +15,7 @@ from .ledger.protocol import Ledger
 from .ledger.records import (
     Busy,
     Claim,
+    Decision,
     HeldInDoubt,
     Kept,
     LedgerKey,
@@ -125,11 +126,20 @@ class Accounts:
         """Return the budgets that are counted in memory."""
         return self._meters if wishes.meter is None else (*self._meters, wishes.meter)
 
-    async def decide(self, key: LedgerKey, terms: Terms, meters: tuple[Meter, ...]) -> Decided:
-        """Return what is kept, or leave to buy with a place in every budget, or why not."""
+    async def decide(
+        self, key: LedgerKey, terms: Terms, meters: tuple[Meter, ...], *, sending: bool = False
+    ) -> Decided:
+        """Return what is kept, or leave to buy with a place in every budget, or why not.
+
+        Arguments:
+            key: what is asked for.
+            terms: what will do.
+            meters: the budgets that are counted in memory.
+            sending: the request leaves as soon as this returns, and is marked as sent.
+        """
         reserved = reserve_all(meters)
         try:
-            decision = await self._claim(key, attrs.evolve(terms, may_buy=reserved))
+            decision = await self._claim(key, terms if reserved else attrs.evolve(terms, may_buy=False), sending)
         except BaseException:
             _settle(meters if reserved else (), spent=False)
             raise
@@ -140,9 +150,9 @@ class Accounts:
             return self._full(decision.spending) if reserved else _full(meters)
         return decision
 
-    async def _claim(self, key: LedgerKey, terms: Terms) -> Claim | Kept | HeldInDoubt | Busy | OverBudget:
+    async def _claim(self, key: LedgerKey, terms: Terms, sending: bool) -> Decision:
         if self.ledger is not None:
-            return await self.ledger.claim(key, terms, self._limit)
+            return await self.ledger.claim(key, terms, self._limit, sending=sending)
         return Claim(seq=0, key=key, claimed_at=0.0) if terms.may_buy else OverBudget(Spending())
 
     def _full(self, spending: Spending) -> Full:
@@ -197,6 +207,11 @@ class Purchase:
     ledger: Ledger | None
     claim: Claim
     meters: tuple[Meter, ...]
+
+    @property
+    def is_sent(self) -> bool:
+        """Whether the claim came marked as sent."""
+        return self.claim.is_sent
 
     async def mark_sent(self) -> bool:
         """Note that the request is about to leave; ``False`` if the claim was lost."""

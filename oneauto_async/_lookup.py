@@ -61,6 +61,7 @@ class Lookup(Generic[T]):
     flight: Flight = attrs.field(init=False)
     began: float = attrs.field(init=False)
     grant: Grant = attrs.field(init=False)
+    early: Grant | None = None
     attempts: int = 0
     was_canary: bool = False
     wasted: int = 0
@@ -130,7 +131,10 @@ class Lookup(Generic[T]):
     async def _attempt(self) -> Ended:
         """Make one request; while it is under way the flight is not ended for lack of waiters."""
         governor, asked = self.tools.governor, self.tools.clock.monotonic() if self.tools.observers else 0.0
-        grant = governor.acquire_at_once() or await governor.acquire(self._patience(), retrying=self.attempts > 0)
+        grant = self.early or governor.acquire_at_once()
+        if grant is None:
+            grant = await governor.acquire(self._patience(), retrying=self.attempts > 0)
+        self.early = None
         self._begin(grant)
         self.record = FlightRecord(on_sent=self._left)
         self.flight.in_attempt = True

@@ -587,9 +587,9 @@ class Failing(MemoryLedger):
         super().__init__()
         self.step = step
 
-    async def claim(self, *args: Any) -> Any:
+    async def claim(self, *args: Any, **options: Any) -> Any:
         self._fail("claim")
-        return await super().claim(*args)
+        return await super().claim(*args, **(options | {"sending": False}))  # in two steps, so that each can fail
 
     async def mark_sent(self, *args: Any) -> bool:
         self._fail("mark_sent")

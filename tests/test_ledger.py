@@ -120,6 +120,18 @@ async def test_a_claim_is_held_while_it_is_sent(ledger: Ledger) -> None:
 
 
 @asynchronous
+async def test_a_claim_can_be_marked_as_sent_at_once(ledger: Ledger) -> None:
+    """One step instead of two, for what leaves as soon as it is claimed."""
+    decision = await ledger.claim(key(), ANYTHING, sending=True)
+    assert isinstance(decision, Claim)
+    assert decision.is_sent
+    (entry,) = await entries_of(ledger)
+    assert (entry.state, entry.billing, entry.attempts, entry.sent_at) == (State.SENT, "unknown", 1, entry.claimed_at)
+    await ledger.settle(decision, answer())
+    assert (await ledger.verify()).problems == ()
+
+
+@asynchronous
 async def test_an_unbilled_failure_is_asked_again(ledger: Ledger) -> None:
     """It is remembered, and stands in nobody's way."""
     first = await bought(ledger, key(), failure())

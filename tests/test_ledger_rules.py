@@ -100,16 +100,16 @@ def test_a_checksum_tells_any_bit(raw: bytes, place: int, bit: int) -> None:
     key = LedgerKey(SERVICE, "1")
     flipped = bytearray(raw or b"x")
     flipped[place % len(flipped)] ^= 1 << bit
-    assert checksum_of(key, 200, (), None, raw or b"x") != checksum_of(key, 200, (), None, bytes(flipped))
+    assert checksum_of(key, 200, None, "[]", raw or b"x") != checksum_of(key, 200, None, "[]", bytes(flipped))
 
 
 def test_a_checksum_tells_what_was_asked() -> None:
     """An answer that is found under another id, status or service is not taken for that one's."""
     sums = {
-        checksum_of(LedgerKey(SERVICE, vehicle_id), status, headers, flaw, b"raw")
+        checksum_of(LedgerKey(SERVICE, vehicle_id), status, flaw, headers, b"raw")
         for vehicle_id in ("1", "2")
         for status in (200, 206)
-        for headers in ((), (("date", "today"),))
+        for headers in ("[]", '[["date", "today"]]')
         for flaw in (None, "TRUNCATED")
     }
     assert len(sums) == 16

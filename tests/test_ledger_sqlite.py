@@ -33,7 +33,18 @@ from support.ledgers import (
 )
 
 from oneauto_async.errors import LedgerError
-from oneauto_async.ledger import Busy, Claim, HeldInDoubt, Kept, Ledger, MemoryLedger, SqliteLedger, Terms
+from oneauto_async.ledger import (
+    Busy,
+    Claim,
+    HeldInDoubt,
+    Kept,
+    Ledger,
+    MemoryLedger,
+    SqliteLedger,
+    State,
+    Terms,
+    _groups,
+)
 from oneauto_async.ledger._sqlite import connecting, owners, reader, schema, writer
 from oneauto_async.testing import VirtualClock
 
@@ -156,6 +167,28 @@ async def test_a_claim_that_comes_too_late_is_given_back(path: Path) -> None:
         waiting.cancel()
         await asyncio.wait([waiting])
         await ledger.flush()
+        assert isinstance(await ledger.claim(key(), ANYTHING), Claim)
+
+
+@asynchronous
+async def test_a_claim_that_comes_in_the_moment_of_a_cancellation_is_given_back(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The result is there, but nobody will ever see it."""
+    deliver = _groups.Groups._deliver
+
+    def cancel_at_once(self: _groups.Groups, order: Any, result: Any) -> None:
+        deliver(self, order, result)
+        if isinstance(result, Claim):
+            waiting.cancel()
+
+    async with SqliteLedger(path) as ledger:
+        monkeypatch.setattr(_groups.Groups, "_deliver", cancel_at_once)
+        waiting = asyncio.create_task(ledger.claim(key(), ANYTHING, sending=True))
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        monkeypatch.undo()
+        assert [entry.state for entry in await entries_of(ledger)] == [State.FAILED]
         assert isinstance(await ledger.claim(key(), ANYTHING), Claim)
 
 

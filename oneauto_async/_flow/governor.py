@@ -226,6 +226,13 @@ class Governor:
         self._quota.forget(grant)
         self._stir()
 
+    def give_back(self, grant: Grant) -> None:
+        """Undo a grant for which nothing was sent: the next in line may have it."""
+        if self._bucket is not None:
+            self._bucket.put_back()
+        self._pacer.put_back()
+        self.forget(grant)
+
     def quota_used_up(self, grant: Grant) -> None:
         """Learn that the quota is used up: nobody who waits is let through, and new calls fail for a while."""
         now = self._clock.monotonic()
@@ -341,17 +348,10 @@ class Governor:
         if waiter in queue:
             queue.remove(waiter)
         elif waiter.granted.done() and waiter.granted.exception() is None:
-            self._take_back(waiter.granted.result())
+            self.give_back(waiter.granted.result())
         if not self._waiting() and self._pump is not None:
             self._pump.cancel()
             self._pump = None
-
-    def _take_back(self, grant: Grant) -> None:
-        """Undo a grant that nobody will use."""
-        if self._bucket is not None:
-            self._bucket.put_back()
-        self._pacer.put_back()
-        self.forget(grant)
 
     def _start_pump(self) -> None:
         if self._pump is None:

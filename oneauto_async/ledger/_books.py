@@ -23,6 +23,7 @@ from .records import (
     State,
     Terms,
     checksum_of,
+    headers_text,
     without_secrets,
 )
 from .rules import Freshness, Past, judge
@@ -36,6 +37,22 @@ class Owned(Past):
     """An earlier entry, and whose it is."""
 
     owner: int
+
+
+@attrs.frozen
+class Answer:
+    """What came, as it is kept: without secrets, and under a checksum."""
+
+    headers: str
+    flaw: str | None
+    raw: bytes
+    checksum: str
+
+    @classmethod
+    def sealed(cls, key: LedgerKey, settlement: Settlement, raw: bytes) -> Answer:
+        """Make it of what came for a key."""
+        headers = headers_text(without_secrets(settlement.headers))
+        return cls(headers, settlement.flaw, raw, checksum_of(key, settlement.status, settlement.flaw, headers, raw))
 
 
 class Store(Protocol):
@@ -57,8 +74,8 @@ class Store(Protocol):
         """Return all entries that are claimed or sent."""
         ...
 
-    def add(self, key: LedgerKey, owner: int, now: float) -> int:
-        """Add an entry in state ``CLAIMED``; return its ``seq``."""
+    def add(self, key: LedgerKey, owner: int, now: float, *, sending: bool) -> int:
+        """Add an entry in state ``CLAIMED``, or ``SENT``; return its ``seq``."""
         ...
 
     def mark_sent(self, seq: int, now: float) -> None:
@@ -69,8 +86,12 @@ class Store(Protocol):
         """Turn ``SENT`` into ``CLAIMED``."""
         ...
 
-    def settle(self, seq: int, settlement: Settlement, checksum: str | None, now: float) -> None:
-        """Give an entry in any state its end, and keep the spending in step."""
+    def settle(self, seq: int, settlement: Settlement, answer: Answer | None, now: float) -> None:
+        """Give an entry in any state its end, keep the answer if there is one, and the spending in step."""
+        ...
+
+    def settle_claim(self, claim: Claim, settlement: Settlement, answer: Answer | None, now: float) -> None:
+        """Do the same for an entry that is most likely still as its owner left it, which takes less."""
         ...
 
     def spending(self, account: str, host: str, since: float | None) -> Spending:
@@ -116,7 +137,7 @@ class Books:
 
     # Orders.
 
-    def claim(self, key: LedgerKey, terms: Terms, limit: Limit | None, now: float) -> Decision:
+    def claim(self, key: LedgerKey, terms: Terms, limit: Limit | None, now: float, *, sending: bool) -> Decision:
         """Hand out what is kept, or a claim, or say why not."""
         standing, past = self._judged(key, terms, now)
         match standing:
@@ -128,10 +149,10 @@ class Books:
                 return Busy(past.seq)
         if refusal := self._refusal(key, terms, limit, now):
             return refusal
-        seq = self._store.add(key, self.owner, now)
+        seq = self._store.add(key, self.owner, now, sending=sending)
         self.held.add(seq)
         self._taken.append(seq)
-        return Claim(seq=seq, key=key, claimed_at=now, owner=self.owner)
+        return Claim(seq=seq, key=key, claimed_at=now, owner=self.owner, is_sent=sending)
 
     def mark_sent(self, claim: Claim, now: float) -> bool:
         """Note that a request is about to leave."""
@@ -149,11 +170,8 @@ class Books:
 
     def settle(self, claim: Claim, settlement: Settlement, now: float) -> None:
         """Note how a claim ended."""
-        settlement = attrs.evolve(settlement, headers=without_secrets(settlement.headers))
-        checksum = None
-        if settlement.raw is not None:
-            checksum = checksum_of(claim.key, settlement.status, settlement.headers, settlement.flaw, settlement.raw)
-        self._store.settle(claim.seq, settlement, checksum, now)
+        answer = None if settlement.raw is None else Answer.sealed(claim.key, settlement, settlement.raw)
+        self._store.settle_claim(claim, settlement, answer, now)
         self._ended.append(claim.seq)
 
     def resolve(self, seq: int, billed: bool, now: float) -> Entry:
@@ -168,12 +186,9 @@ class Books:
             attempts=doubt.attempts,
             status=doubt.status,
             request_id=doubt.request_id,
-            headers=doubt.headers,
-            raw=doubt.raw,
-            flaw=doubt.flaw,
             note=f"resolved by hand: {'charged, and no answer kept' if billed else 'not charged'}",
         )
-        self._store.settle(seq, settlement, doubt.checksum, now)
+        self._store.settle(seq, settlement, None, now)
         return self._store.load(seq)
 
     def lay_to_rest(self, now: float) -> int:
@@ -184,6 +199,8 @@ class Books:
 
     def _judged(self, key: LedgerKey, terms: Terms, now: float) -> tuple[Standing, Past]:
         history = self._store.history(key)
+        if not history:
+            return Standing.NEW, _NOTHING
         for left in history:
             if left.state in (State.CLAIMED, State.SENT) and not self._is_alive(left):
                 self._lay_to_rest(left, now)

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 import attrs
 
 from ..errors import LedgerError
-from .records import Claim
 
 if TYPE_CHECKING:
     from ._books import Books
@@ -43,9 +42,9 @@ class _Order:
 class Groups:
     """The orders of one event loop, on their way to the disk."""
 
-    def __init__(self, worker: Worker, *, on_lost_claim: Callable[[Claim], object]) -> None:
+    def __init__(self, worker: Worker, *, on_untaken: Callable[[Any], object]) -> None:
         self._worker = worker
-        self._on_lost_claim = on_lost_claim
+        self._on_untaken = on_untaken
         self._loop = asyncio.get_running_loop()
         self._pid = os.getpid()
         self._waiting: list[_Order] = []
@@ -73,8 +72,6 @@ class Groups:
             must: if its group fails, it is tried again with the next.
         """
         order = _Order(work, self._loop.create_future(), must)
-        if must:
-            order.done.add_done_callback(_heard)  # it may have been ordered without being waited for
         self._waiting.append(order)
         self._schedule()
         return order.done
@@ -105,10 +102,9 @@ class Groups:
 
     def _deliver(self, order: _Order, result: Any) -> None:
         if order.done.done():  # cancelled, or told of an earlier failure
-            if isinstance(result, Claim):
-                self._on_lost_claim(result)
+            self._on_untaken(result)
         elif isinstance(result, Refused):
-            order.done.set_exception(result.error)
+            self._refuse(order, result.error)
         else:
             order.done.set_result(result)
 
@@ -116,15 +112,15 @@ class Groups:
         self._owed = [order for order in orders if order.must]
         for order in orders:
             if not order.done.done():
-                order.done.set_exception(error)
+                self._refuse(order, error)
+
+    def _refuse(self, order: _Order, error: BaseException) -> None:
+        order.done.set_exception(error)
+        if order.must:
+            order.done.exception()  # heard of here: nobody needs to wait for it
 
 
 def _error_of(group: asyncio.Future[list[Any]]) -> BaseException | None:
     if group.cancelled():
         return LedgerError("the ledger was closed before this was written")
     return group.exception()
-
-
-def _heard(done: asyncio.Future[Any]) -> None:
-    if not done.cancelled():
-        done.exception()

@@ -15,7 +15,7 @@ import attrs
 from ..clock import Clock
 from ..errors import Billing, LedgerError
 from ..settings import require_seconds
-from ._books import Books, Owned
+from ._books import Answer, Books, Owned
 from .records import (
     Claim,
     Decision,
@@ -29,6 +29,7 @@ from .records import (
     State,
     Terms,
     Verification,
+    without_secrets,
 )
 from .rules import DAY, Freshness, judge, minus, plus, share
 
@@ -75,9 +76,11 @@ class MemoryLedger:
     async def flush(self) -> None:
         """Do nothing: whatever is ordered is done at once."""
 
-    async def claim(self, key: LedgerKey, terms: Terms, limit: Limit | None = None) -> Decision:
+    async def claim(
+        self, key: LedgerKey, terms: Terms, limit: Limit | None = None, *, sending: bool = False
+    ) -> Decision:
         """Return what is kept for a key, or leave to buy it."""
-        decision = self._books.claim(key, terms, limit, self._wall())
+        decision = self._books.claim(key, terms, limit, self._wall(), sending=sending)
         self._books.committed()
         return decision
 
@@ -161,12 +164,14 @@ class _MemoryStore:
     def under_way(self) -> list[Owned]:
         return [_brief(row) for row in self._under_way.values()]
 
-    def add(self, key: LedgerKey, owner: int, now: float) -> int:
+    def add(self, key: LedgerKey, owner: int, now: float, *, sending: bool) -> int:
         seq = len(self.rows) + 1
         row = _Row(Entry(seq=seq, key=key, state=State.CLAIMED, billing=Billing.NOT_BILLED, claimed_at=now), owner)
         self.rows.append(row)
         self._by_key[key].append(row)
         self._count(row, plus)
+        if sending:
+            self.mark_sent(seq, now)
         return seq
 
     def mark_sent(self, seq: int, now: float) -> None:
@@ -177,10 +182,22 @@ class _MemoryStore:
         facts = {"status": last.status, "request_id": last.request_id, "note": last.note}
         self._change(seq, state=State.CLAIMED, billing=Billing.NOT_BILLED, **facts)
 
-    def settle(self, seq: int, settlement: Settlement, checksum: str | None, now: float) -> None:
-        facts = attrs.asdict(settlement, recurse=False)
-        facts["attempts"] = settlement.attempts or self.load(seq).attempts
-        self._change(seq, settled_at=now, checksum=checksum, **facts)
+    def settle(self, seq: int, settlement: Settlement, answer: Answer | None, now: float) -> None:
+        came = {} if answer is None else attrs.asdict(answer) | {"headers": without_secrets(settlement.headers)}
+        self._change(
+            seq,
+            state=settlement.state,
+            billing=settlement.billing,
+            attempts=max(settlement.attempts, self.load(seq).attempts),
+            settled_at=now,
+            status=settlement.status,
+            request_id=settlement.request_id,
+            note=settlement.note,
+            **came,
+        )
+
+    def settle_claim(self, claim: Claim, settlement: Settlement, answer: Answer | None, now: float) -> None:
+        self.settle(claim.seq, settlement, answer, now)
 
     def _change(self, seq: int, **changes: Any) -> None:
         row = self.rows[seq - 1]

@@ -49,11 +49,19 @@ class Ledger(Protocol):
         """Wait until all that was ordered is durable."""
         ...
 
-    async def claim(self, key: LedgerKey, terms: Terms, limit: Limit | None = None) -> Decision:
+    async def claim(
+        self, key: LedgerKey, terms: Terms, limit: Limit | None = None, *, sending: bool = False
+    ) -> Decision:
         """Return what is kept for a key, or leave to buy it, which nobody else has until it is settled.
 
         Of many who ask at once, in this process or another, one gets the claim and the rest are told `Busy`. A claim
         counts against ``limit`` from this moment. Cancelling gives back a claim that comes too late.
+
+        Arguments:
+            key: what is asked for.
+            terms: what will do.
+            limit: the most that may be spent.
+            sending: mark a claim as sent in the same step: its request leaves as soon as this returns.
         """
         ...
 

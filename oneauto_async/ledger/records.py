@@ -140,7 +140,7 @@ class Entry:
         """Whether the kept answer is, bit for bit, what came for this id."""
         if self.raw is None:
             return self.checksum is None
-        return self.checksum == checksum_of(self.key, self.status, self.headers, self.flaw, self.raw)
+        return self.checksum == checksum_of(self.key, self.status, self.flaw, headers_text(self.headers), self.raw)
 
 
 @attrs.frozen(kw_only=True)
@@ -210,12 +210,14 @@ class Claim:
         key: what may be asked.
         claimed_at: seconds since the epoch.
         owner: the process that holds it, as the ledger numbers them.
+        is_sent: it is marked as sent already.
     """
 
     seq: int
     key: LedgerKey
     claimed_at: float
     owner: int = 0
+    is_sent: bool = False
 
 
 @attrs.frozen
@@ -266,13 +268,21 @@ class Verification:
 
 def without_secrets(headers: Headers) -> Headers:
     """Leave out the headers that carry credentials."""
-    return tuple((name, value) for name, value in headers if name.lower() not in _SECRET_HEADERS)
+    return tuple([header for header in headers if header[0].lower() not in _SECRET_HEADERS])
 
 
-def checksum_of(key: LedgerKey, status: int | None, headers: Headers, flaw: str | None, raw: bytes) -> str:
-    """Return the SHA-256, in hex, of a JSON list of what was asked and what came, followed by the bytes that came."""
+def headers_text(headers: Headers) -> str:
+    """Return the headers as they are kept: a JSON list of names and values."""
+    return json.dumps(headers)
+
+
+def checksum_of(key: LedgerKey, status: int | None, flaw: str | None, headers: str, raw: bytes) -> str:
+    """Return the SHA-256, in hex, of a line for each thing that was asked and came, then the bytes that came.
+
+    The lines: account, host, endpoint, id, status, flaw (empty if there is none), headers.
+    """
     service = key.service
-    told = [service.account, service.host, service.endpoint, key.vehicle_id, status, flaw, headers]
-    digest = hashlib.sha256(json.dumps(told, separators=(",", ":")).encode("ascii"))
+    lines = (service.account, service.host, service.endpoint, key.vehicle_id, str(status), flaw or "", headers, "")
+    digest = hashlib.sha256("\n".join(lines).encode("utf-8", "surrogatepass"))
     digest.update(raw)
     return digest.hexdigest()

@@ -105,7 +105,7 @@ class SqliteLedger:
             self._threads = None
             await see_through(asyncio.ensure_future(threads.closed()))
             raise
-        self._groups = Groups(threads, on_lost_claim=lambda claim: self.settle(claim, GIVEN_BACK))
+        self._groups = Groups(threads, on_untaken=self._give_back)
 
     async def aclose(self) -> None:
         """Write what was ordered, give back what is still claimed, and close.
@@ -151,10 +151,23 @@ class SqliteLedger:
         """Wait until all that was ordered is durable."""
         await self._opened().order(lambda books: None)
 
-    async def claim(self, key: LedgerKey, terms: Terms, limit: Limit | None = None) -> Decision:
+    async def claim(
+        self, key: LedgerKey, terms: Terms, limit: Limit | None = None, *, sending: bool = False
+    ) -> Decision:
         """Return what is kept for a key, or leave to buy it. Cancelling gives back a claim that comes too late."""
         now = self._wall()
-        return await self._ordered(lambda books: books.claim(key, terms, limit, now))
+        claimed = self._opened().order(lambda books: books.claim(key, terms, limit, now, sending=sending))
+        try:
+            decision: Decision = await claimed
+        except asyncio.CancelledError:
+            if not claimed.cancelled() and claimed.exception() is None:  # cancelled in the moment it came
+                self._give_back(claimed.result())
+            raise
+        return decision
+
+    def _give_back(self, untaken: object) -> None:
+        if isinstance(untaken, Claim):
+            self.settle(untaken, GIVEN_BACK)
 
     async def mark_sent(self, claim: Claim) -> bool:
         """Note, durably, that the request is about to leave; ``False`` if the claim was lost."""

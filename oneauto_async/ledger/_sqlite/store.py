@@ -7,13 +7,14 @@ import sqlite3
 from collections import defaultdict
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 import attrs
 
 from ...errors import Billing, LedgerError
-from .._books import Owned
-from ..records import Entry, Headers, LedgerKey, Service, Settlement, Spending, State
+from .._books import Answer, Owned
+from ..records import Claim, Entry, Headers, LedgerKey, Service, Settlement, Spending, State
 from ..rules import DAY, minus, plus, share, times
 from . import owners
 
@@ -24,6 +25,25 @@ ENTRY = """
            request_id, note, headers, raw, flaw, checksum
     FROM lookups JOIN services USING (service) LEFT JOIN answers USING (seq)
 """
+
+_ADD = """
+    INSERT INTO lookups (service, vehicle_id, state, billing, owner, claimed_at)
+    VALUES (?, ?, 'claimed', 'not billed', ?, ?)
+"""
+
+_ADD_SENT = """
+    INSERT INTO lookups (service, vehicle_id, state, billing, owner, claimed_at, sent_at, attempts)
+    VALUES (?1, ?2, 'sent', 'unknown', ?3, ?4, ?4, 1)
+"""
+
+_SETTLE = """
+    UPDATE lookups SET state = ?, billing = ?, settled_at = ?, attempts = max(attempts, ?), status = ?, request_id = ?,
+        note = ? WHERE seq = ?
+"""
+
+_SETTLE_UNDER_WAY = f"{_SETTLE} AND state IN ('claimed', 'sent')"
+
+_KEEP = "INSERT OR REPLACE INTO answers (seq, checksum, flaw, headers, raw) VALUES (?, ?, ?, ?, ?)"
 
 _ADD_SPENDING = """
     INSERT INTO spending (service, day, billed, in_doubt, under_way) VALUES (?, ?, ?, ?, ?)
@@ -42,6 +62,9 @@ _SPENT_WITHIN = """
     SELECT state, billing, count(*) FROM lookups JOIN services USING (service)
     WHERE account = ? AND host = ? AND claimed_at >= ? AND claimed_at < ? GROUP BY state, billing
 """
+
+
+_UNDER_WAY = Spending(under_way=1)
 
 
 class SqliteStore:
@@ -80,14 +103,10 @@ class SqliteStore:
 
     # Writing.
 
-    def add(self, key: LedgerKey, owner: int, now: float) -> int:
+    def add(self, key: LedgerKey, owner: int, now: float, *, sending: bool) -> int:
         service = self._service(key.service)
-        cursor = self._execute(
-            "INSERT INTO lookups (service, vehicle_id, state, billing, owner, claimed_at) "
-            "VALUES (?, ?, 'claimed', 'not billed', ?, ?)",
-            (service, key.vehicle_id, owner, now),
-        )
-        self._count(service, now, Spending(under_way=1))
+        cursor = self._execute(_ADD_SENT if sending else _ADD, (service, key.vehicle_id, owner, now))
+        self._count(service, now, _UNDER_WAY)
         assert cursor.lastrowid is not None
         return cursor.lastrowid
 
@@ -105,32 +124,32 @@ class SqliteStore:
             (last.status, last.request_id, last.note, seq),
         )
 
-    def settle(self, seq: int, settlement: Settlement, checksum: str | None, now: float) -> None:
+    def settle(self, seq: int, settlement: Settlement, answer: Answer | None, now: float) -> None:
+        service, claimed_at, state, billing = self._before(seq)
+        self._execute(_SETTLE, (*_end(settlement, now), seq))
+        self._keep(seq, answer)
+        before, after = share(State(state), Billing(billing)), share(settlement.state, settlement.billing)
+        self._count(service, claimed_at, minus(after, before))
+
+    def settle_claim(self, claim: Claim, settlement: Settlement, answer: Answer | None, now: float) -> None:
+        cursor = self._execute(_SETTLE_UNDER_WAY, (*_end(settlement, now), claim.seq))
+        if cursor.rowcount != 1:  # this process was taken for gone, and another has settled it
+            self.settle(claim.seq, settlement, answer, now)
+            return
+        self._keep(claim.seq, answer)
+        after = share(settlement.state, settlement.billing)
+        self._count(self._service(claim.key.service), claim.claimed_at, minus(after, _UNDER_WAY))
+
+    def _keep(self, seq: int, answer: Answer | None) -> None:
+        if answer is not None:
+            self._execute(_KEEP, (seq, answer.checksum, answer.flaw, answer.headers, answer.raw))
+
+    def _before(self, seq: int) -> tuple[int, float, str, str]:
         row = self._execute("SELECT service, claimed_at, state, billing FROM lookups WHERE seq = ?", (seq,)).fetchone()
         if row is None:
             raise LedgerError(f"entry {seq} has vanished")
         service, claimed_at, state, billing = row
-        self._execute(
-            "UPDATE lookups SET state = ?, billing = ?, settled_at = ?, attempts = max(attempts, ?), status = ?, "
-            "request_id = ?, note = ? WHERE seq = ?",
-            (
-                settlement.state.value,
-                settlement.billing.value,
-                now,
-                settlement.attempts,
-                settlement.status,
-                settlement.request_id,
-                settlement.note,
-                seq,
-            ),
-        )
-        if settlement.raw is not None:
-            self._execute(
-                "INSERT OR REPLACE INTO answers (seq, checksum, flaw, headers, raw) VALUES (?, ?, ?, ?, ?)",
-                (seq, checksum, settlement.flaw, json.dumps(settlement.headers), settlement.raw),
-            )
-        before, after = share(State(state), Billing(billing)), share(settlement.state, settlement.billing)
-        self._count(service, claimed_at, minus(after, before))
+        return service, claimed_at, state, billing
 
     # Spending.
 
@@ -194,7 +213,24 @@ def _spending(row: tuple[float, float, float]) -> Spending:
 
 def day_of(moment: float) -> str:
     """Name the day (UTC) of a moment, so that the names sort."""
-    return datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%d")
+    return _name_of_day(moment // DAY)
+
+
+@lru_cache
+def _name_of_day(number: float) -> str:
+    return datetime.fromtimestamp(number * DAY, UTC).strftime("%Y-%m-%d")
+
+
+def _end(settlement: Settlement, now: float) -> tuple[Any, ...]:
+    return (
+        settlement.state.value,
+        settlement.billing.value,
+        now,
+        settlement.attempts,
+        settlement.status,
+        settlement.request_id,
+        settlement.note,
+    )
 
 
 def entry_from(row: Sequence[Any]) -> Entry:

@@ -14,7 +14,7 @@ from scenarios.week import run_week, week
 
 HOW = pytest.mark.parametrize("told", [True, False], ids=["given", "learnt"])
 EACH = pytest.mark.parametrize("scenario", NAMED, ids=str)
-SAMPLE, GRID, SEEDS = (4, 7), 200, 10
+SAMPLE, GRID, SEEDS = (4, 8), 200, 10
 
 HELD = {
     ("50/s", False): Goal(1.02, 0.015),

@@ -384,14 +384,15 @@ def _checked_url(url: object) -> str:
         raise ConfigurationError(f"base_url must look like {LIVE_URL}, got {url!a}")
     if parts.scheme not in {"https", "http"}:
         raise ConfigurationError(f"base_url must start with https://, got {url!a}")
-    if parts.scheme == "http" and not _is_loopback(host):
+    if parts.scheme == "http" and not is_loopback(host):
         raise ConfigurationError(
             f"base_url must start with https:// (http:// would show the key to anyone on the way), got {url!a}"
         )
     return f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}"
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Tell whether a host is this machine."""
     if host == "localhost":
         return True
     try:

@@ -4,86 +4,36 @@ from __future__ import annotations
 
 import asyncio
 import csv
-import json
 import os
 import signal
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
+from support.cli import (
+    CANARY,
+    PATIENCE,
+    VANS,
+    environment,
+    finish,
+    live,
+    oneauto,
+    posix,
+    read_until,
+    records,
+    start,
+    wait_until,
+)
 
-import oneauto_async
 from oneauto_async._cli import main
 from oneauto_async._cli.interrupts import Interrupts
 from oneauto_async.testing import SIMULATOR_KEY, Simulator, serve
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-
-VANS = Path(__file__).parents[1] / "docs" / "examples" / "vans.csv"
-CANARY = "canary-key-3f9a"
-PATIENCE = 60
-"""Seconds before a hanging process fails a test; none of them needs more than a few."""
-
-posix = pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
-
-
-def environment(**variables: str) -> dict[str, str]:
-    """Return an environment without a key, in which this very package is found."""
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("ONEAUTO", "ONE_AUTO"))}
-    package_folder = str(Path(oneauto_async.__file__).parents[1])
-    return inherited | {"PYTHONPATH": package_folder, "PYTHONWARNINGS": "error", "COLUMNS": "100"} | variables
-
-
-def start(*arguments: str, env: dict[str, str] | None = None, **options: Any) -> subprocess.Popen[str]:
-    """Start the command line in a process of its own."""
-    command = [sys.executable, "-m", "oneauto_async._cli", *arguments]
-    pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    return subprocess.Popen(
-        command, env=environment() if env is None else env, text=True, encoding="utf-8", **(pipes | options)
-    )
-
-
-def finish(process: subprocess.Popen[str]) -> subprocess.CompletedProcess[str]:
-    """Wait for a process and return what it said and how it ended."""
-    try:
-        stdout, stderr = process.communicate(timeout=PATIENCE)
-    finally:
-        process.kill()
-    return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
-
-
-def oneauto(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
-    """Run the command line in a process of its own."""
-    return finish(start(*arguments, **options))
-
-
-def records(text: str) -> list[dict[str, Any]]:
-    """Read JSON Lines."""
-    return [json.loads(line) for line in text.splitlines()]
-
-
-def live(base_url: str, key: str = SIMULATOR_KEY) -> dict[str, str]:
-    """Return the environment of a person who has a key."""
-    return environment(ONEAUTO_API_KEY=key, ONEAUTO_BASE_URL=base_url)
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    """Wait for something that another process or thread does."""
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < deadline, "it never happened"
-        time.sleep(0.01)
-
-
-def read_until(stream: IO[str] | None, text: str) -> None:
-    """Read lines up to the one that holds the text."""
-    assert stream is not None
-    assert any(text in line for line in iter(stream.readline, ""))
 
 
 @pytest.fixture
@@ -229,7 +179,8 @@ def test_an_unreachable_service_is_6() -> None:
 def test_a_used_up_quota_keeps_what_was_paid(tmp_path: Path, ids: Path) -> None:
     """The answers are in the output, and the ids that are left stand beside it, ready to be an input."""
     with serve(simulator := Simulator(quota=50)) as base_url:
-        done = oneauto("bulk", str(ids), "-o", str(tmp_path / "out.jsonl"), "--concurrency", "5", env=live(base_url))
+        options = ("-o", str(tmp_path / "out.jsonl"), "--no-ledger", "--concurrency", "5")
+        done = oneauto("bulk", str(ids), *options, env=live(base_url))
     billed = [record for record in records((tmp_path / "out.jsonl").read_text()) if record["billing"] == "billed"]
     left = (tmp_path / "out.jsonl.rest.txt").read_text().split()
     assert (done.returncode, len(billed), len(left)) == (4, simulator.total_billed, 199 - 50)
@@ -368,7 +319,8 @@ def test_an_interrupted_job_loses_nothing_that_was_paid(tmp_path: Path, ids: Pat
     """The books of both sides agree, the rest is ready to be asked, and together they are all there was."""
     output = tmp_path / "out.jsonl"
     with serve(simulator := Simulator(latency=0.2)) as base_url:
-        process = start("bulk", str(ids), "-o", str(output), "--concurrency", "10", env=live(base_url))
+        options = ("-o", str(output), "--no-ledger", "--concurrency", "10")
+        process = start("bulk", str(ids), *options, env=live(base_url))
         wait_until(lambda: simulator.total_billed > 30)
         process.send_signal(number)
         done = finish(process)
@@ -474,7 +426,7 @@ def test_a_full_disk_under_the_output_loses_no_answer(tmp_path: Path, ids: Path)
     output = tmp_path / "out.jsonl"
     with serve(simulator := Simulator()) as base_url:
         done = subprocess.run(
-            [sys.executable, "-c", limited, "bulk", str(ids), "-o", str(output), "--concurrency", "5"],
+            [sys.executable, "-c", limited, "bulk", str(ids), "-o", str(output), "--no-ledger", "--concurrency", "5"],
             env=live(base_url), capture_output=True, text=True, timeout=PATIENCE, check=False,
         )  # fmt: skip
     kept = records(output.read_text()) + records(done.stdout)

@@ -335,16 +335,29 @@ def shown_commands() -> list[str]:
 def test_shown_commands_can_be_typed(line: str) -> None:
     """The command line accepts every shown command with its options and their values."""
     command, *arguments = shlex.split(line)
-    cli.commands[command].make_context(command, arguments).close()
+    if isinstance(cli.commands[command], click.Group):
+        command = f"{command} {arguments.pop(0)}"
+    COMMANDS[command].make_context(command, arguments).close()
 
 
 def options_of(command: str) -> set[str]:
     """Return the options of a command, but for the help that all have."""
-    options = (option for option in cli.commands[command].params if isinstance(option, click.Option))
-    return {name for option in options for name in option.opts} - {"-h", "--help"}
+    options = (option for option in COMMANDS[command].params if isinstance(option, click.Option))
+    return {name for option in options for name in (*option.opts, *option.secondary_opts)} - {"-h", "--help"}
 
 
-@pytest.mark.parametrize("command", sorted(cli.commands))
+def commands_of(group: click.Group, prefix: str = "") -> Iterator[tuple[str, click.Command]]:
+    """Yield every command with its full name, those of groups too."""
+    for name, command in group.commands.items():
+        yield f"{prefix}{name}", command
+        if isinstance(command, click.Group):
+            yield from commands_of(command, f"{prefix}{name} ")
+
+
+COMMANDS = dict(commands_of(cli))
+
+
+@pytest.mark.parametrize("command", sorted(COMMANDS))
 def test_the_reference_has_every_option(command: str) -> None:
     """And no other."""
     told: set[str] = set()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Callable
+from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -14,6 +16,7 @@ from .exits import Exit, RefusedError
 from .progress import printable, say
 
 if TYPE_CHECKING:
+    from .purse import Purse
     from .reaching import Settings
 
 __all__ = ["run"]
@@ -21,8 +24,8 @@ __all__ = ["run"]
 Command: TypeAlias = Callable[..., Exit]
 
 _EPILOG = (
-    "Exit codes: 0 all answered, 1 some failed, 2 usage, 3 key, 4 quota, 5 in doubt (may have been charged), "
-    "6 unreachable, 130 interrupted."
+    "Exit codes: 0 all answered, 1 some failed, 2 usage, 3 key, 4 budget or quota, 5 in doubt (may have been "
+    "charged), 6 unreachable, 7 ledger, 130 interrupted."
 )
 
 
@@ -118,13 +121,81 @@ _SHARED = (
 )
 
 
+def _amount(_context: click.Context, _parameter: click.Parameter, text: str | None) -> Decimal | None:
+    """Read an exact amount of money, with or without a pound sign."""
+    if text is None:
+        return None
+    with contextlib.suppress(InvalidOperation):
+        amount = Decimal(text.strip().removeprefix("£"))
+        if amount.is_finite() and amount >= 0:
+            return amount
+    raise click.BadParameter(f"{text!r} is no amount such as 12.50")
+
+
+_OF_MONEY = (
+    click.option(
+        "--ledger",
+        type=click.Path(path_type=Path),
+        help="Keep the books of what was asked and paid for in this file.  [default: OUTPUT.ledger; none with "
+        "--simulate or without -o]",
+    ),
+    click.option("--no-ledger", is_flag=True, help="Keep no books: running again pays again."),
+    click.option(
+        "--max-calls",
+        type=click.IntRange(min=0),
+        help="The most answers that may be charged: with a ledger, all it holds for the service count.",
+    ),
+    click.option(
+        "--max-cost", metavar="AMOUNT", callback=_amount, help="The same as an amount of money; needs --price."
+    ),
+    click.option(
+        "--price",
+        metavar="AMOUNT",
+        callback=_amount,
+        envvar="ONEAUTO_PRICE",
+        help="What one answer costs; else from ONEAUTO_PRICE.",
+    ),
+    click.option(
+        "--max-age",
+        type=click.FloatRange(min=0, min_open=True),
+        metavar="SECONDS",
+        help="Buy again what the ledger has held for longer.",
+    ),
+    click.option(
+        "--retry-in-doubt", is_flag=True, help="Send once more what is in doubt, which may be charged a second time."
+    ),
+    click.option("--refresh-failed", is_flag=True, help="Buy again what the ledger holds and cannot be used."),
+)
+
+
+def _with_options_of_money(command: Command) -> Command:
+    for option in reversed(_OF_MONEY):
+        command = option(command)
+    return command
+
+
+def _purse(output: Path | None, *, ledger: Path | None, no_ledger: bool, simulate: bool, **options: Any) -> Purse:
+    """Check what the options about money mean together, and return them as a `Purse`."""
+    from .purse import Purse
+
+    if ledger is not None and no_ledger:
+        raise click.UsageError("--ledger and --no-ledger exclude each other")
+    if ledger is None and not no_ledger and not simulate and output is not None:
+        ledger = output.with_name(f"{output.name}.ledger")
+    if options["max_cost"] is not None and options["price"] is None:
+        raise click.UsageError("--max-cost needs --price, or ONEAUTO_PRICE: what one answer costs")
+    if ledger is None and (options["max_age"] is not None or options["refresh_failed"]):
+        raise click.UsageError("--max-age and --refresh-failed are about a ledger: give --ledger PATH")
+    return Purse(ledger=ledger, **options)
+
+
 def _with_shared_options(command: Command) -> Command:
     for option in reversed(_SHARED):
         command = option(command)
     return command
 
 
-def _settings(*, burst: int | None, **options: Any) -> Settings:
+def _settings(*, burst: int | None, purse: Purse | None = None, **options: Any) -> Settings:
     """Check what the options mean together, and return them as `Settings`."""
     from .reaching import Settings
 
@@ -132,7 +203,9 @@ def _settings(*, burst: int | None, **options: Any) -> Settings:
         raise click.UsageError("--burst needs --rate: together they say what your key allows")
     if options["simulate"] and (options["base_url"] or options["sandbox"] or options["key_file"]):
         raise click.UsageError("--simulate asks a private simulator: leave --base-url, --sandbox and --key-file out")
-    return Settings(burst=burst or 1, **options)
+    return (
+        Settings(burst=burst or 1, **options) if purse is None else Settings(burst=burst or 1, purse=purse, **options)
+    )
 
 
 @_cli.command("lookup", epilog=_EPILOG)
@@ -147,6 +220,18 @@ def _lookup(ids: tuple[str, ...], form: str | None, **options: Any) -> Exit:
     from .commands import lookup
 
     return lookup(ids, form=form, settings=settings)
+
+
+_NAMES_OF_MONEY = (
+    "ledger",
+    "no_ledger",
+    "max_calls",
+    "max_cost",
+    "price",
+    "max_age",
+    "retry_in_doubt",
+    "refresh_failed",
+)
 
 
 @_cli.command("bulk", epilog=_EPILOG)
@@ -166,21 +251,84 @@ def _lookup(ids: tuple[str, ...], form: str | None, **options: Any) -> Exit:
     type=click.Choice(["csv", "tsv", "lines", "jsonl"]),
     help="[default: by the suffix of INPUT, else by its first line]",
 )
+@click.option("--dry-run", is_flag=True, help="Print what the run would buy, and send nothing.")
+@_with_options_of_money
 @_with_shared_options
 def _bulk(
-    source: str, output: str | None, form: str | None, column: str | None, input_format: str | None, **options: Any
+    source: str,
+    output: str | None,
+    form: str | None,
+    column: str | None,
+    input_format: str | None,
+    dry_run: bool,
+    **options: Any,
 ) -> Exit:
     """Look up all ids of INPUT: CSV, one id per line (# starts a comment) or JSON Lines; - is standard input.
 
     All of INPUT is read and checked before anything is sent. An id that stands in several rows is asked once. Every
     input row gets one record, with the reason if there is no answer. OUTPUT takes its name only at the end, also after
-    Ctrl-C; what is left then is in OUTPUT.rest.txt. Without -o, records are printed as they finish.
+    Ctrl-C. Without -o, records are printed as they finish.
+
+    The ledger keeps every answer from the moment it comes: after Ctrl-C or a crash, the same command goes on, and pays
+    for nothing twice. Without a ledger, the ids that are left are in OUTPUT.rest.txt.
     """
-    settings = _settings(**options)
+    place = None if output in (None, "-") else Path(output or "")
+    about_money = {name: options.pop(name) for name in _NAMES_OF_MONEY}
+    purse = _purse(place, simulate=options["simulate"], **about_money)
+    settings = _settings(purse=purse, **options)
     from .commands import bulk
 
-    place = None if output in (None, "-") else Path(output or "")
-    return bulk(source, place, form=form, column=column, input_form=input_format, settings=settings)
+    return bulk(source, place, form=form, column=column, input_form=input_format, settings=settings, dry_run=dry_run)
+
+
+@_cli.group("ledger")
+def _ledger() -> None:
+    """Look into a ledger that `bulk` has kept, check it, and settle what is in doubt. No key is needed."""
+
+
+_LEDGER_PATH = click.argument("path", type=click.Path(path_type=Path))
+
+
+@_ledger.command("show")
+@_LEDGER_PATH
+def _ledger_show(path: Path) -> Exit:
+    """Tell what the ledger at PATH holds, what was spent, and list what is in doubt."""
+    from .ledgers import show
+
+    return show(path)
+
+
+@_ledger.command("export")
+@_LEDGER_PATH
+@click.option("--format", "form", type=click.Choice(["jsonl", "csv"]), default="jsonl", show_default=True)
+def _ledger_export(path: Path, form: str) -> Exit:
+    """Print every entry of the ledger at PATH, oldest first, with the answer as it came; a key is in none."""
+    from .ledgers import export
+
+    return export(path, form)
+
+
+@_ledger.command("verify")
+@_LEDGER_PATH
+def _ledger_verify(path: Path) -> Exit:
+    """Read all of the ledger at PATH and compare it with its checksums and sums; exit 7 if anything is wrong."""
+    from .ledgers import verify
+
+    return verify(path)
+
+
+@_ledger.command("resolve")
+@_LEDGER_PATH
+@click.argument("ids", nargs=-1, required=True, metavar="ID...")
+@click.option("--billed/--not-billed", "billed", default=None, help="What the vendor's log says.  [required]")
+@click.option("--entries", is_flag=True, help="The IDs are numbers of entries, as `ledger show` lists them.")
+def _ledger_resolve(path: Path, ids: tuple[str, ...], billed: bool | None, entries: bool) -> Exit:
+    """Settle what is in doubt in the ledger at PATH: was it charged? The next run may ask for these ids again."""
+    if billed is None:
+        raise click.UsageError("say what became of them: --billed or --not-billed")
+    from .ledgers import resolve
+
+    return resolve(path, ids, billed=billed, by_number=entries)
 
 
 @_cli.command("simulate")

@@ -6,7 +6,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from ..errors import AccessDeniedError, Billing, QuotaExceededError
-from ..outcomes import Failed, NotSent
+from ..outcomes import Failed, NotSent, NotSentReason, Source
 from .records import answered_again, exit_of, record_of
 
 if TYPE_CHECKING:
@@ -27,6 +27,8 @@ class Book:
     Attributes:
         outcomes: rows per kind of outcome.
         billing: different ids per `Billing`.
+        kept: of these, the ids that a ledger had the answer for, or held in doubt, before the run.
+        is_over_budget: the budget left some out.
         attempts: requests made for the outcomes taken.
         exits: the exit codes that apply.
         stranded: records that could not be written, after `trouble`.
@@ -38,6 +40,8 @@ class Book:
         """Open the books of these rows; records go into the sink."""
         self.outcomes: Counter[str] = Counter()
         self.billing: Counter[Billing] = Counter()
+        self.kept: Counter[Billing] = Counter()
+        self.is_over_budget = False
         self.attempts = 0
         self.exits: set[Exit] = set()
         self.stranded: list[Record] = []
@@ -94,6 +98,8 @@ class Book:
 
     def _count(self, outcome: VanOutcome) -> None:
         self.billing[outcome.receipt.billing] += 1
+        self.kept[outcome.receipt.billing] += outcome.receipt.source is Source.LEDGER
+        self.is_over_budget |= isinstance(outcome, NotSent) and outcome.reason is NotSentReason.BUDGET
         self.attempts += outcome.receipt.attempts
         self.exits.add(exit_of(outcome))
 

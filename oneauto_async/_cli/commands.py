@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import ConfigurationError
 from .book import Book
-from .exits import RefusedError
+from .estimating import estimate
+from .exits import Exit, RefusedError
 from .inputs import checked_arguments, read_ids
 from .job import Job
 from .outputs import checked_target, file_sink, rest_path, stdout_sink
@@ -16,7 +19,6 @@ from .running import run
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from .exits import Exit
     from .reaching import Settings
 
 __all__ = ["bulk", "lookup"]
@@ -37,15 +39,43 @@ def bulk(
     column: str | None,
     input_form: str | None,
     settings: Settings,
+    dry_run: bool = False,
 ) -> Exit:
     """Look up the ids of a file."""
     if output is not None:
         checked_target(output)
         _spare_the_input(source, output)
+    _spare_the_data(source, output, settings.purse.ledger)
     ids = read_ids(source, column=column, form=input_form)
     sink = file_sink(output, form, len(ids.rows)) if output is not None else stdout_sink(form, held=False)
     origin = f"{'standard input' if source == '-' else source} ({ids.origin})"
-    return _done(Job(settings=settings, book=Book(ids.rows, sink), sink=sink, output=output, source=origin))
+    job = Job(
+        settings=settings,
+        book=Book(ids.rows, sink),
+        sink=sink,
+        output=output,
+        source=origin,
+        may_ask=source != "-" and _somebody_is_there(),
+    )
+    return _told(job) if dry_run else _done(job)
+
+
+def _somebody_is_there() -> bool:
+    return all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stderr))
+
+
+def _told(job: Job) -> Exit:
+    """Print what the run would buy, and leave everything as it is."""
+    job.sink.discard()
+    try:
+        lines = estimate(job)
+    except ConfigurationError as error:
+        raise RefusedError(str(error)) from None
+    if sys.stdout is not None:
+        with contextlib.suppress(BrokenPipeError):
+            sys.stdout.write("".join(f"{line}\n" for line in lines))
+            sys.stdout.flush()
+    return Exit.OK
 
 
 def _done(job: Job) -> Exit:
@@ -53,6 +83,13 @@ def _done(job: Job) -> Exit:
         return run(job)
     except ConfigurationError as error:
         raise RefusedError(str(error)) from None
+
+
+def _spare_the_data(source: str, output: Path | None, ledger: Path | None) -> None:
+    """Refuse a ledger in a place that is taken."""
+    taken = {path.resolve() for path in (None if source == "-" else Path(source), output) if path is not None}
+    if ledger is not None and ledger.resolve() in taken:
+        raise RefusedError(f"{ledger} is the input or the output: choose another name for --ledger")
 
 
 def _spare_the_input(source: str, output: Path) -> None:

@@ -12,7 +12,7 @@ __all__ = ["Exit", "RefusedError", "worst"]
 
 
 class Exit(IntEnum):
-    """The exit codes of every command. 7 is kept for the ledger."""
+    """The exit codes of every command."""
 
     OK = 0
     """Every id was answered: found, partial, or the service has no data for it."""
@@ -20,12 +20,23 @@ class Exit(IntEnum):
     USAGE = 2
     KEY = 3
     QUOTA = 4
+    """The quota or the budget is used up."""
     IN_DOUBT = 5
     UNREACHABLE = 6
+    LEDGER = 7
+    """The ledger cannot be read, written or trusted."""
     INTERRUPTED = 130
 
 
-_ORDER = (Exit.INTERRUPTED, Exit.KEY, Exit.QUOTA, Exit.UNREACHABLE, Exit.IN_DOUBT, Exit.FAILED)
+_ORDER = (
+    Exit.INTERRUPTED,
+    Exit.LEDGER,
+    Exit.KEY,
+    Exit.QUOTA,
+    Exit.UNREACHABLE,
+    Exit.IN_DOUBT,
+    Exit.FAILED,
+)
 
 
 def worst(exits: Collection[Exit]) -> Exit:

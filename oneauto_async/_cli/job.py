@@ -13,9 +13,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from .. import Batch, BidirectionalCharging
+    from ..errors import LedgerError
     from .book import Book
     from .outputs import Sink
     from .reaching import Settings
+    from .records import VanOutcome
 
 __all__ = ["Job"]
 
@@ -31,7 +33,10 @@ class Job:
         output: the file among the sinks, if it is one.
         source: the input's name, and where in it the ids stand; empty if they were typed.
         brief: a handful of lookups: in input order, reported in one line.
-        batch: the batch, once it has begun.
+        may_ask: a person is there to be asked whether it may begin.
+        batches: what was asked in turn, so far.
+        set_aside: kept answers that are of no use, and are bought again.
+        ledger_trouble: why the ledger takes no more.
         started: when, on the monotonic clock.
         kept: the output has its name.
         was_interrupted: a signal came before the last outcome.
@@ -44,7 +49,10 @@ class Job:
     source: str = ""
     brief: bool = False
     interrupts: Interrupts = attrs.field(factory=Interrupts, init=False)
-    batch: Batch[BidirectionalCharging] | None = attrs.field(default=None, init=False)
+    may_ask: bool = False
+    batches: list[Batch[BidirectionalCharging]] = attrs.field(factory=list, init=False)
+    set_aside: list[VanOutcome] = attrs.field(factory=list, init=False)
+    ledger_trouble: LedgerError | None = attrs.field(default=None, init=False)
     started: float = attrs.field(factory=time.monotonic, init=False)
     kept: bool = attrs.field(default=False, init=False)
     was_interrupted: bool = attrs.field(default=False, init=False)
@@ -52,9 +60,9 @@ class Job:
     @property
     def attempts(self) -> int:
         """Requests made."""
-        return max(self.book.attempts, self.batch.summary.attempts if self.batch else 0)
+        return max(self.book.attempts, sum(batch.summary.attempts for batch in self.batches))
 
     @property
     def wasted(self) -> int:
         """Requests turned away with 429 or 503."""
-        return self.batch.summary.wasted if self.batch else 0
+        return sum(batch.summary.wasted for batch in self.batches)

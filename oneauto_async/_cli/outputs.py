@@ -26,6 +26,7 @@ __all__ = [
     "StreamSink",
     "file_sink",
     "rest_path",
+    "silence_stdout",
     "stdout_sink",
     "write_rest",
 ]
@@ -283,3 +284,8 @@ def write_rest(output: Path, ids: list[str]) -> Path:
     part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     part.write_text("".join(f"{identifier}\n" for identifier in ids), encoding="utf-8")
     return part.replace(path)
+
+
+def silence_stdout() -> None:
+    """Point a broken standard output at nothing, so that the interpreter's last flush has no complaint."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import warnings
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import attrs
 
-from .. import OneAutoClient, RateLimit, Timeouts
+from .. import OneAutoClient, RateLimit, RetryPolicy, Timeouts
 from ..endpoints import CAR_BIDIRECTIONAL_CHARGING, VAN_BIDIRECTIONAL_CHARGING
 from ..errors import ConfigurationError
-from ..settings import api_key_from_file, find_api_key
+from ..ledger import SqliteLedger
+from ..settings import SANDBOX_URL, api_key_from_file, find_api_key, find_base_url, is_loopback
+from ..transport import HTTP11Transport
 from .exits import Exit, RefusedError
 from .progress import warn
+from .purse import Purse
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,7 +26,10 @@ if TYPE_CHECKING:
     from ..endpoints import Endpoint
     from ..models import BidirectionalCharging
 
-__all__ = ["Settings", "client_for"]
+__all__ = ["Settings", "client_for", "planning_client", "require_key"]
+
+SIMULATED_URL = "https://simulator.invalid"
+"""What the private simulator is called: a name that no resolver knows."""
 
 SIMULATED_LATENCY = (0.02, 0.06)
 """Seconds the private simulator takes over an answer."""
@@ -42,6 +49,7 @@ class Settings:
         vehicle: ``van`` or ``car``.
         drain: seconds to wait for answers under way after an interruption.
         simulate: a private simulator instead of the service.
+        purse: what may be spent, and where the books are.
     """
 
     rate: float | None = None
@@ -53,6 +61,19 @@ class Settings:
     vehicle: str = "van"
     drain: float = 5.0
     simulate: bool = False
+    purse: Purse = attrs.field(factory=Purse)
+
+    @property
+    def is_live(self) -> bool:
+        """Whether answers cost money: not of the sandbox, nor of anything on this machine.
+
+        Raises:
+            ConfigurationError: the address is wrong.
+        """
+        if self.simulate:
+            return False
+        url = find_base_url(self.base_url, self.sandbox or None)
+        return url != SANDBOX_URL and not is_loopback(urlsplit(url).hostname or "")
 
     @property
     def endpoint(self) -> Endpoint[BidirectionalCharging]:
@@ -69,24 +90,68 @@ def client_for(settings: Settings) -> Iterator[OneAutoClient]:
         ConfigurationError: another setting is wrong.
     """
     if not settings.simulate:
-        yield _client(settings, _key(settings.key_file), settings.base_url, sandbox=settings.sandbox or None)
+        yield _client(settings, _key(settings.key_file), **_address(settings))
         return
     from ..testing import SIMULATOR_KEY, Simulator, serve
 
     simulator = Simulator(rate=settings.rate, burst=settings.burst, latency=SIMULATED_LATENCY)
     with serve(simulator) as base_url:
-        yield _client(settings, SIMULATOR_KEY, base_url, sandbox=None)
+        transport = _Rerouted(base_url, max_connections=settings.concurrency)
+        yield _client(settings, SIMULATOR_KEY, base_url=SIMULATED_URL, transport=transport)
 
 
-def _client(settings: Settings, key: str, base_url: str | None, *, sandbox: bool | None) -> OneAutoClient:
+def planning_client(settings: Settings) -> OneAutoClient:
+    """Make a client that only plans: it has no key, and no ledger unless there is one already.
+
+    Raises:
+        ConfigurationError: a setting is wrong.
+    """
+    ledger = settings.purse.ledger
+    if ledger is not None and not ledger.exists():
+        settings = attrs.evolve(settings, purse=attrs.evolve(settings.purse, ledger=None))
+    address = {"base_url": SIMULATED_URL} if settings.simulate else _address(settings)
+    return _client(settings, "none", **address)
+
+
+def require_key(settings: Settings) -> None:
+    """Raise `RefusedError` if there is no usable key."""
+    if not settings.simulate:
+        _key(settings.key_file)
+
+
+def _address(settings: Settings) -> dict[str, Any]:
+    return {"base_url": settings.base_url, "sandbox": settings.sandbox or None}
+
+
+def _client(settings: Settings, key: str, **where: Any) -> OneAutoClient:
+    purse = settings.purse
     return OneAutoClient(
         key,
-        base_url=base_url,
-        sandbox=sandbox,
         max_concurrency=settings.concurrency,
         rate_limit=RateLimit.adaptive() if settings.rate is None else RateLimit(settings.rate, settings.burst),
+        retry=RetryPolicy(resend_in_doubt=int(purse.retry_in_doubt)),
         timeouts=Timeouts(drain=settings.drain),
+        budget=purse.budget,
+        ledger=None if purse.ledger is None else SqliteLedger(purse.ledger),
+        **where,
     )
+
+
+class _Rerouted(HTTP11Transport):
+    """Carries what is asked of the simulator to wherever it listens.
+
+    So its name in a ledger is the same in every run, and not that of anything that sells answers.
+    """
+
+    def __init__(self, base_url: str, **options: Any) -> None:
+        super().__init__(**options)
+        self._place = urlsplit(base_url)
+
+    async def handle_async_request(self, request: Any) -> Any:
+        """Send the request to the simulator."""
+        place = self._place
+        request.url = request.url.copy_with(scheme=place.scheme, host=place.hostname, port=place.port)
+        return await super().handle_async_request(request)
 
 
 def _key(key_file: Path | None) -> str:

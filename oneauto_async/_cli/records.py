@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, assert_never
 
 import attrs
 
-from ..errors import AccessDeniedError, Billing, ConnectionFailedError, QuotaExceededError
+from ..errors import AccessDeniedError, Billing, ConnectionFailedError, LedgerError, QuotaExceededError
 from ..models import BidirectionalCharging
 from ..outcomes import Failed, Found, InDoubt, NoData, NotSent, NotSentReason, Source
 from .exits import Exit
@@ -29,6 +29,7 @@ __all__ = [
     "VanOutcome",
     "answered_again",
     "exit_of",
+    "flat_formats",
     "record_of",
 ]
 
@@ -126,7 +127,7 @@ def exit_of(outcome: VanOutcome) -> Exit:
             return Exit.IN_DOUBT
         case NotSent(reason=NotSentReason.ACCESS_DENIED):
             return Exit.KEY
-        case NotSent(reason=NotSentReason.QUOTA):
+        case NotSent(reason=NotSentReason.QUOTA | NotSentReason.BUDGET):
             return Exit.QUOTA
         case NotSent():
             return Exit.FAILED
@@ -137,7 +138,12 @@ def exit_of(outcome: VanOutcome) -> Exit:
 
 
 def _exit_of_error(error: Exception) -> Exit:
-    known = {AccessDeniedError: Exit.KEY, QuotaExceededError: Exit.QUOTA, ConnectionFailedError: Exit.UNREACHABLE}
+    known = {
+        AccessDeniedError: Exit.KEY,
+        QuotaExceededError: Exit.QUOTA,
+        ConnectionFailedError: Exit.UNREACHABLE,
+        LedgerError: Exit.LEDGER,
+    }
     return next((code for kind, code in known.items() if isinstance(error, kind)), Exit.FAILED)
 
 
@@ -170,13 +176,14 @@ def _csv_row(cells: object) -> bytes:
     return text.getvalue().encode(errors="backslashreplace")
 
 
-def _csv_line(record: Record) -> bytes:
-    extra = record["extra"]
-    flat = record | {"extra": None if extra is None else _json(extra)}
-    return _csv_row(flat[name] for name in COLUMNS)
+def flat_formats(columns: tuple[str, ...]) -> dict[str, Format]:
+    """Return the formats of records with these members; in a cell, what is a mapping or a sequence is JSON."""
+
+    def line(record: Record) -> bytes:
+        cells = (record[name] for name in columns)
+        return _csv_row(_json(cell) if isinstance(cell, dict | tuple) else cell for cell in cells)
+
+    return {"jsonl": Format(heading=b"", line=_json_line), "csv": Format(heading=_csv_row(columns), line=line)}
 
 
-FORMATS = {
-    "jsonl": Format(heading=b"", line=_json_line),
-    "csv": Format(heading=_csv_row(COLUMNS), line=_csv_line),
-}
+FORMATS = flat_formats(COLUMNS)

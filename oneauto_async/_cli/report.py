@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from typing import TYPE_CHECKING
 
@@ -21,13 +22,16 @@ __all__ = ["beginning", "how_to_go_on", "lines", "unread"]
 def beginning(job: Job) -> str:
     """Return the line before the first call."""
     book = job.book
-    return printable(f"asking for {len(book.ids)} different ids in {book.total} rows of {job.source}")
+    ledger = job.settings.purse.ledger
+    books = "" if ledger is None else f"; ledger: {ledger}"
+    return printable(f"asking for {len(book.ids)} different ids in {book.total} rows of {job.source}{books}")
 
 
 def unread(job: Job) -> str:
     """Return the line for a reader of standard output that went away, as ``head`` does when it has seen enough."""
     lost = len(job.book.stranded)
-    return f"stopped: standard output was closed; {_money(job)}; {lost} records could not be handed over (-o keeps all)"
+    where = "-o keeps all" if job.settings.purse.ledger is None else "the ledger keeps what was paid for"
+    return f"stopped: standard output was closed; {_money(job)}; {lost} records could not be handed over ({where})"
 
 
 def lines(job: Job) -> list[str]:
@@ -56,9 +60,11 @@ def _outcomes(job: Job) -> str:
 
 
 def _money(job: Job) -> str:
-    billing = job.book.billing
-    unknown = f"{billing[Billing.UNKNOWN]} in doubt"
-    return f"{billing[Billing.BILLED]} billed, {billing[Billing.NOT_BILLED]} not billed, {unknown}"
+    billing, kept, purse = job.book.billing, job.book.kept, job.settings.purse
+    billed, served, earlier = billing[Billing.BILLED], kept[Billing.NOT_BILLED], kept[Billing.UNKNOWN]
+    unknown = f"{billing[Billing.UNKNOWN]} in doubt" + (f" ({earlier} of them before this run)" if earlier else "")
+    money = f"{billed} billed{purse.worth(billed)}, {billing[Billing.NOT_BILLED] - served} not billed, {unknown}"
+    return money if purse.ledger is None else f"{money}, {served} served by the ledger"
 
 
 def _calls(job: Job) -> str:
@@ -78,13 +84,30 @@ def _remarks(job: Job) -> Iterator[str]:
         yield printable(f"first problem: {problem['evdb_vehicle_id']}: {problem['error']}: {problem['message']}")
     if job.book.billing[Billing.UNKNOWN]:
         yield "in doubt: sent, and no trustworthy answer; it may have been charged, so nothing asks again by itself"
+        yield from _about_doubts(job.settings.purse.ledger)
     if job.settings.simulate:
         yield "simulated: the data are made up and nothing was paid"
+
+
+def _about_doubts(ledger: Path | None) -> Iterator[str]:
+    if ledger is not None:
+        path = shlex.quote(str(ledger))
+        yield printable(
+            f"to settle them: compare `oneauto-async ledger show {path}` with the vendor's log, and say what became of "
+            f"each: `oneauto-async ledger resolve {path} --not-billed ID` or `--billed ID`; or run again with "
+            "--retry-in-doubt, which may pay twice"
+        )
 
 
 def how_to_go_on(job: Job, left: int, rest: Path | None) -> list[str]:
     """Return what a person can do about the ids that are left: nothing was paid for them so far."""
     what = f"{'interrupted: ' if job.was_interrupted else ''}{left} ids are left, and nothing was paid for them"
+    if job.settings.purse.ledger is not None:
+        first = "allow more with --max-calls or --max-cost, and " if job.book.is_over_budget else ""
+        return [
+            f"{what}; to go on, {first}run the same command again: only these are asked for",
+            printable(f"what was paid for is served by the ledger {job.settings.purse.ledger}"),
+        ]
     if rest is None:
         cost = " and pays for the answered ones once more" if job.book.has_answers else ""
         return [f"{what}; running the whole input again asks for every id{cost}"]

@@ -4,25 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import sys
 from typing import TYPE_CHECKING
 
-from ..errors import Billing
+from ..errors import Billing, LedgerError
+from ..outcomes import Failed, Source
 from . import report
+from .estimating import require_leave
 from .exits import Exit, RefusedError, worst
-from .outputs import StreamSink, write_rest
-from .progress import Standing, say
+from .outputs import StreamSink, silence_stdout, write_rest
+from .progress import Standing, printable, say
 from .reaching import client_for
 from .records import FORMATS
 from .watching import progress_on
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterable
 
     from .. import OneAutoClient
     from .job import Job
     from .progress import Progress
+    from .records import VanOutcome
 
 __all__ = ["run"]
 
@@ -34,10 +36,12 @@ def run(job: Job) -> Exit:
     """Do the job and report it on standard error.
 
     Raises:
-        RefusedError: something is wrong with the key, or with the output at the very end.
+        RefusedError: something is wrong with the key or the ledger, nobody agreed to the cost, or the output cannot be
+            written at the very end.
         OneAutoError: another setting is wrong. Nothing was sent.
     """
     try:
+        require_leave(job)
         with client_for(job.settings) as client:
             if not job.brief:
                 say(report.beginning(job))
@@ -52,6 +56,8 @@ async def _supervised(client: OneAutoClient, job: Job) -> None:
     with job.interrupts.caught():
         try:
             await _ask(client, job)
+        except LedgerError as error:
+            job.ledger_trouble = error
         finally:
             _keep(job)
 
@@ -65,24 +71,42 @@ async def _ask(client: OneAutoClient, job: Job) -> None:
                 say(f"stopping: waiting at most {job.settings.drain:g} s for calls under way; Ctrl-C again for no wait")
             await job.interrupts.step(client.aclose())
     finally:
-        for outcome in client.unclaimed:
+        for outcome in (*client.unclaimed, *job.set_aside):
             job.book.take(outcome)
 
 
 async def _collect(client: OneAutoClient, job: Job) -> None:
+    with progress_on(job.book.total, transient=job.brief, hidden=_prints_on_terminal(job)) as progress:
+        async with _shown(job, progress):
+            await _ask_for(job.book.ids, client, job)
+            if job.set_aside and job.book.trouble is None:
+                await _ask_for([outcome.evdb_vehicle_id for outcome in job.set_aside], client, job, refresh=True)
+
+
+async def _ask_for(ids: Iterable[str], client: OneAutoClient, job: Job, *, refresh: bool = False) -> None:
     batch = client.batch(
-        job.book.ids,
+        ids,
         endpoint=job.settings.endpoint,
         concurrency=job.settings.concurrency,
         ordered=job.brief,
         deduplicate=False,  # the book has done so already, and keeps no outcomes
+        max_age=job.settings.purse.max_age,
+        refresh=refresh,
     )
-    with progress_on(job.book.total, transient=job.brief, hidden=_prints_on_terminal(job)) as progress:
-        async with batch as job.batch, _shown(job, progress):
-            async for outcome in batch:
+    async with batch:
+        job.batches.append(batch)
+        async for outcome in batch:
+            if job.settings.purse.refresh_failed and not refresh and _is_useless(outcome):
+                job.set_aside.append(outcome)
+            else:
                 job.book.take(outcome)
-                if job.book.trouble is not None:
-                    break
+            if job.book.trouble is not None:
+                break
+
+
+def _is_useless(outcome: VanOutcome) -> bool:
+    """Tell whether it was kept, and never will be of any use."""
+    return isinstance(outcome, Failed) and outcome.receipt.source is Source.LEDGER
 
 
 def _prints_on_terminal(job: Job) -> bool:
@@ -123,12 +147,16 @@ def _keep(job: Job) -> None:
 
 
 def _reported(job: Job) -> Exit:
+    if job.ledger_trouble is not None and not job.batches:
+        raise RefusedError(f"{job.ledger_trouble}; nothing was sent", Exit.LEDGER)
     if isinstance(job.book.trouble, BrokenPipeError):
-        _silence_stdout()
+        silence_stdout()
         say(report.unread(job))
     else:
         say("\n".join(report.lines(job)))
         _save_the_rest(job)
+        if job.ledger_trouble is not None:
+            say(f"error: the run was stopped: {printable(str(job.ledger_trouble))}")
         _refuse_trouble(job)
     return worst(_exits(job))
 
@@ -138,6 +166,7 @@ def _exits(job: Job) -> set[Exit]:
     return {
         *job.book.exits,
         *([Exit.INTERRUPTED] if job.was_interrupted else []),
+        *([Exit.LEDGER] if job.ledger_trouble is not None else []),
         *([Exit.FAILED] if incomplete else []),
     }
 
@@ -148,7 +177,7 @@ def _save_the_rest(job: Job) -> None:
     if not left or job.brief:
         return
     rest = None
-    if job.output is not None and job.kept and job.book.has_answers:
+    if job.output is not None and job.settings.purse.ledger is None and job.kept and job.book.has_answers:
         with contextlib.suppress(OSError):
             rest = write_rest(job.output, left)
     say("\n".join(report.how_to_go_on(job, len(left), rest)))
@@ -160,7 +189,7 @@ def _refuse_trouble(job: Job) -> None:
         return
     why = f"{job.output or 'standard output'}: {job.book.trouble.strerror}: the run was stopped"
     if job.output is None:
-        _silence_stdout()
+        silence_stdout()
         raise RefusedError(why, Exit.FAILED)
     _print_stranded(job)
     count = len(job.book.stranded)
@@ -171,8 +200,3 @@ def _print_stranded(job: Job) -> None:
     if sys.stdout is not None:
         with contextlib.suppress(OSError):
             StreamSink(sys.stdout.buffer, FORMATS["jsonl"]).write_all(job.book.stranded)
-
-
-def _silence_stdout() -> None:
-    """Point a broken standard output at nothing, so that the interpreter's last flush has no complaint."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,0 +1,93 @@
+"""What a run would buy, told before it buys anything; and leave to buy it, if it costs money and nobody set a cap."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from typing import TYPE_CHECKING
+
+import attrs
+
+from ..errors import LedgerError
+from .exits import Exit, RefusedError
+from .progress import printable, say
+from .reaching import planning_client, require_key
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ..outcomes import Plan
+    from .job import Job
+
+__all__ = ["estimate", "require_leave"]
+
+
+def estimate(job: Job) -> list[str]:
+    """Return what the run would buy, a line each. Nothing is sent, and no file is made.
+
+    Raises:
+        RefusedError: the ledger cannot be read.
+        ConfigurationError: a setting is wrong.
+    """
+    return [*_lines(job, _plan(job))]
+
+
+def require_leave(job: Job) -> None:
+    """See that whoever pays has agreed: by a cap or, asked once, by a yes. What costs nothing needs no leave.
+
+    Raises:
+        RefusedError: there is no cap and nobody to ask, or the answer was no; or there is no usable key, or the ledger
+            cannot be read. Nothing was sent.
+    """
+    if job.brief or job.settings.purse.budget is not None or not job.settings.is_live:
+        return
+    require_key(job.settings)
+    plan = _plan(job)
+    if plan.most_billed == 0:
+        return
+    if not job.may_ask:
+        raise RefusedError(
+            f"this run may be charged for up to {plan.most_billed} answers, and nobody is there to agree: add "
+            f"--max-calls {plan.most_billed}, or --max-cost with --price; --dry-run tells more"
+        )
+    say("\n".join(_lines(job, plan)))
+    _ask()
+
+
+def _ask() -> None:
+    sys.stderr.write("Ask for them? [y/N] ")
+    sys.stderr.flush()
+    if sys.stdin.readline().strip().lower() not in {"y", "yes"}:
+        raise RefusedError("not agreed: nothing was sent")
+
+
+def _plan(job: Job) -> Plan:
+    try:
+        return asyncio.run(_planned(job))
+    except LedgerError as error:
+        raise RefusedError(f"{error}; nothing was sent", Exit.LEDGER) from None
+
+
+async def _planned(job: Job) -> Plan:
+    settings, ids = job.settings, job.book.ids
+    async with planning_client(settings) as client:
+        plan = await client.plan(ids, endpoint=settings.endpoint, max_age=settings.purse.max_age)
+        if settings.purse.refresh_failed and plan.answered:
+            # Which of the kept answers are of no use shows only when they are read: at worst all of them.
+            worst = await client.plan(ids, endpoint=settings.endpoint, refresh=True)
+            plan = attrs.evolve(plan, most_billed=worst.most_billed)
+    return plan
+
+
+def _lines(job: Job, plan: Plan) -> Iterator[str]:
+    purse = job.settings.purse
+    yield f"new: {plan.new}"
+    yield f"answered: {plan.answered} in the ledger, served from it"
+    yield f"in doubt: {plan.in_doubt}" + (", sent once more" if purse.retry_in_doubt else ", held and not sent again")
+    if plan.under_way:
+        yield f"under way: {plan.under_way}, being bought by another run"
+    yield f"duplicates: {job.book.duplicates}, asked once"
+    yield f"invalid: {plan.invalid}"
+    yield f"most it can cost: {plan.most_billed} answers{purse.worth(plan.most_billed)}"
+    if purse.ledger is not None:
+        yield printable(f"ledger: {purse.ledger}" + ("" if purse.ledger.exists() else ", not there yet"))

@@ -1,0 +1,78 @@
+"""The command line in processes of its own, as a person with or without a key runs it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, Any
+
+import pytest
+
+import oneauto_async
+from oneauto_async.testing import SIMULATOR_KEY
+
+VANS = Path(__file__).parents[2] / "docs" / "examples" / "vans.csv"
+CANARY = "canary-key-3f9a"
+PATIENCE = 60
+"""Seconds before a hanging process fails a test; none of them needs more than a few."""
+
+posix = pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
+
+
+def environment(**variables: str) -> dict[str, str]:
+    """Return an environment without a key, in which this very package is found."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("ONEAUTO", "ONE_AUTO"))}
+    package_folder = str(Path(oneauto_async.__file__).parents[1])
+    return inherited | {"PYTHONPATH": package_folder, "PYTHONWARNINGS": "error", "COLUMNS": "100"} | variables
+
+
+def start(*arguments: str, env: dict[str, str] | None = None, **options: Any) -> subprocess.Popen[str]:
+    """Start the command line in a process of its own."""
+    command = [sys.executable, "-m", "oneauto_async._cli", *arguments]
+    pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return subprocess.Popen(
+        command, env=environment() if env is None else env, text=True, encoding="utf-8", **(pipes | options)
+    )
+
+
+def finish(process: subprocess.Popen[str]) -> subprocess.CompletedProcess[str]:
+    """Wait for a process and return what it said and how it ended."""
+    try:
+        stdout, stderr = process.communicate(timeout=PATIENCE)
+    finally:
+        process.kill()
+    return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
+
+
+def oneauto(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
+    """Run the command line in a process of its own."""
+    return finish(start(*arguments, **options))
+
+
+def records(text: str) -> list[dict[str, Any]]:
+    """Read JSON Lines."""
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def live(base_url: str, key: str = SIMULATOR_KEY) -> dict[str, str]:
+    """Return the environment of a person who has a key."""
+    return environment(ONEAUTO_API_KEY=key, ONEAUTO_BASE_URL=base_url)
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    """Wait for something that another process or thread does."""
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline, "it never happened"
+        time.sleep(0.01)
+
+
+def read_until(stream: IO[str] | None, text: str) -> None:
+    """Read lines up to the one that holds the text."""
+    assert stream is not None
+    assert any(text in line for line in iter(stream.readline, ""))

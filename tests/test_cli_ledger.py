@@ -1,0 +1,418 @@
+"""The command line and money: ledgers that runs go on from, caps, leave to spend, and the ledger commands."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from support.cli import VANS, environment, finish, live, oneauto, posix, read_until, records, start, wait_until
+
+from oneauto_async._cli import commands, main
+from oneauto_async._cli.reaching import Settings
+from oneauto_async.testing import SIMULATOR_KEY, Simulator, serve
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+COUNT = 60
+
+
+@pytest.fixture
+def ids(tmp_path: Path) -> Path:
+    """A list of different ids."""
+    return listed(tmp_path, *(str(10_000 + number) for number in range(COUNT)))
+
+
+def listed(folder: Path, *identifiers: str) -> Path:
+    """Write a list of ids."""
+    path = folder / "ids.txt"
+    path.write_text("".join(f"{identifier}\n" for identifier in identifiers))
+    return path
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """Run the command line inside this process."""
+    for name in os.environ:
+        if name.startswith(("ONEAUTO", "ONE_AUTO")):
+            monkeypatch.delenv(name)
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["oneauto-async", *arguments])
+        code = main()
+        return (code, *capsys.readouterr())
+
+    return run
+
+
+def by_id(path: Path) -> dict[str, str]:
+    """Return the outcome of each id in an output."""
+    return {record["evdb_vehicle_id"]: record["outcome"] for record in records(path.read_text())}
+
+
+# The ledger of a run.
+
+
+def test_a_second_run_pays_for_nothing(tmp_path: Path, ids: Path) -> None:
+    """The ledger stands beside the output; the second run sends nothing and says so."""
+    output = tmp_path / "out.jsonl"
+    with serve(simulator := Simulator()) as base_url:
+        first = oneauto("bulk", str(ids), "-o", str(output), env=live(base_url))
+        again = oneauto("bulk", str(ids), "-o", str(output), env=live(base_url))
+    assert (first.returncode, again.returncode, simulator.requests.total()) == (0, 0, COUNT)
+    assert f"money: {COUNT} billed, 0 not billed, 0 in doubt, 0 served by the ledger" in first.stderr
+    assert f"money: 0 billed, 0 not billed, 0 in doubt, {COUNT} served by the ledger" in again.stderr
+    assert set(by_id(output).values()) == {"found"}
+    assert (tmp_path / "out.jsonl.ledger").exists()
+
+
+@pytest.mark.parametrize("options", [["--no-ledger", "-o", "out.jsonl"], ["--simulate", "-o", "out.jsonl"], []])
+def test_without_a_ledger_there_is_no_file(tmp_path: Path, ids: Path, options: list[str]) -> None:
+    """When told so, when it is simulated, and when there is no output that it could stand beside."""
+    with serve(Simulator()) as base_url:
+        done = oneauto("bulk", str(ids), *options, env=live(base_url), cwd=tmp_path)
+    assert done.returncode == 0
+    assert {path.name for path in tmp_path.iterdir()} <= {"ids.txt", "out.jsonl"}
+
+
+def test_what_was_simulated_is_never_taken_for_real(tmp_path: Path, ids: Path) -> None:
+    """One ledger for both: the simulator's own answers are served to the next simulation, and to nothing else."""
+    options = ("--ledger", str(tmp_path / "books"), "--max-calls", "1000")
+    simulated = [oneauto("bulk", str(ids), "--simulate", *options) for _ in range(2)]
+    with serve(simulator := Simulator()) as base_url:
+        real = oneauto("bulk", str(ids), *options, env=live(base_url))
+    assert f"{COUNT} served by the ledger" in simulated[1].stderr
+    assert (real.returncode, simulator.total_billed) == (0, COUNT)
+
+
+@posix
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 130), (signal.SIGKILL, -9)])
+def test_a_run_that_was_ended_goes_on(tmp_path: Path, ids: Path, number: signal.Signals, code: int) -> None:
+    """The same command pays only for the rest; only a kill leaves doubts, and each one is listed and held."""
+    output = tmp_path / "out.jsonl"
+    command = ("bulk", str(ids), "-o", str(output), "--concurrency", "5")
+    with serve(simulator := Simulator(latency=0.1)) as base_url:
+        process = start(*command, env=live(base_url))
+        wait_until(lambda: simulator.total_billed > 10)
+        process.send_signal(number)
+        ended = finish(process)
+        went_on = oneauto(*command, env=live(base_url))
+    outcomes = Counter(by_id(output).values())
+    assert (ended.returncode, len(by_id(output))) == (code, COUNT)
+    assert (max(simulator.bills.values()), outcomes["found"] + outcomes["in_doubt"]) == (1, COUNT)
+    if code == 130:
+        assert (went_on.returncode, outcomes["in_doubt"]) == (0, 0)
+        assert "run the same command again: only these are asked for" in ended.stderr
+    else:
+        assert outcomes["in_doubt"] <= 5
+
+
+@posix
+def test_a_second_interruption_leaves_what_was_under_way_in_doubt(tmp_path: Path) -> None:
+    """What was answered stays recorded; what was not is held by the next run, which sends nothing."""
+    source, output = listed(tmp_path, "1", "SIM-SILENT", "2"), tmp_path / "out.jsonl"
+    command = ("bulk", str(source), "-o", str(output), "--drain", "1000")
+    with serve(simulator := Simulator()) as base_url:
+        process = start(*command, env=live(base_url))
+        wait_until(lambda: simulator.total_billed == 3)
+        process.send_signal(signal.SIGINT)
+        read_until(process.stderr, "stopping: waiting at most 1000 s")
+        process.send_signal(signal.SIGINT)
+        ended = finish(process)
+        went_on = oneauto(*command, env=live(base_url))
+    assert (ended.returncode, went_on.returncode, simulator.requests.total()) == (130, 5, 3)
+    assert by_id(output) == {"1": "found", "SIM-SILENT": "in_doubt", "2": "found"}
+    assert "1 in doubt (1 of them before this run), 2 served by the ledger" in went_on.stderr
+    assert "ledger resolve" in went_on.stderr
+
+
+def test_doubts_are_sent_again_only_on_request(tmp_path: Path) -> None:
+    """--retry-in-doubt asks once more, knowingly."""
+    command = ("bulk", str(listed(tmp_path, "1", "SIM-502")), "-o", str(tmp_path / "out.csv"))
+    with serve(simulator := Simulator()) as base_url:
+        codes = [oneauto(*command, *more, env=live(base_url)).returncode for more in ([], [], ["--retry-in-doubt"])]
+    assert (codes, simulator.requests["SIM-502"], simulator.requests["1"]) == ([5, 5, 5], 2, 1)
+
+
+def test_useless_answers_are_bought_again_only_on_request(tmp_path: Path) -> None:
+    """--refresh-failed buys those alone; without it they are served as they are."""
+    command = ("bulk", str(listed(tmp_path, "1", "SIM-FALSE")), "-o", str(tmp_path / "out.jsonl"))
+    with serve(simulator := Simulator()) as base_url:
+        codes = [oneauto(*command, *more, env=live(base_url)).returncode for more in ([], [], ["--refresh-failed"])]
+    assert (codes, dict(simulator.bills)) == ([1, 1, 1], {"1": 1, "SIM-FALSE": 2})
+    assert len(records((tmp_path / "out.jsonl").read_text())) == 2
+
+
+def test_old_answers_are_bought_again(tmp_path: Path) -> None:
+    """--max-age says how old is too old."""
+    command = ("bulk", str(listed(tmp_path, "1", "2")), "-o", str(tmp_path / "out.csv"))
+    with serve(simulator := Simulator()) as base_url:
+        for age in ("3600", "3600", "0.001"):
+            oneauto(*command, "--max-age", age, env=live(base_url))
+    assert dict(simulator.bills) == {"1": 2, "2": 2}
+
+
+@pytest.mark.parametrize("place", ["no/folder", "text", "."])
+def test_a_ledger_that_cannot_be_is_7(tmp_path: Path, ids: Path, place: str) -> None:
+    """Before the first request, in one line, and the output is as it was."""
+    (tmp_path / "text").write_text("not a database, and longer than a header of one hundred bytes" * 10)
+    with serve(simulator := Simulator()) as base_url:
+        options = ("-o", str(tmp_path / "out.csv"), "--ledger", str(tmp_path / place))
+        done = oneauto("bulk", str(ids), *options, env=live(base_url))
+    assert (done.returncode, simulator.requests.total(), "Traceback" in done.stderr) == (7, 0, False)
+    assert "error: the ledger" in done.stderr
+    assert not (tmp_path / "out.csv").exists()
+
+
+@posix
+def test_a_ledger_that_fails_stops_the_run(tmp_path: Path, ids: Path) -> None:
+    """The disk fills: exit 7, sending stops, and what was answered is in the output."""
+    limited = (
+        "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (70000, 70000));"
+        "from oneauto_async._cli import main; sys.exit(main())"
+    )
+    source = listed(tmp_path, *(str(number) for number in range(400)))
+    output = tmp_path / "out.jsonl"
+    with serve(simulator := Simulator()) as base_url:
+        done = subprocess.run(
+            [sys.executable, "-c", limited, "bulk", str(source), "-o", str(output), "--concurrency", "5"],
+            env=live(base_url), capture_output=True, text=True, timeout=60, check=False,
+        )  # fmt: skip
+    kept = records(output.read_text()) + records(done.stdout)
+    assert (done.returncode, "Traceback" in done.stderr) == (7, False)
+    assert simulator.requests.total() < 400
+    assert {record["evdb_vehicle_id"] for record in kept if record["billing"] == "billed"} == set(simulator.bills)
+
+
+# Caps, and leave to spend.
+
+
+def test_a_cap_holds_over_runs_and_raising_it_goes_on(tmp_path: Path, ids: Path) -> None:
+    """However often it runs: exit 4 at the cap, what was paid is kept, and more is bought only if more is allowed."""
+    command = ("bulk", str(ids), "-o", str(tmp_path / "out.jsonl"), "--concurrency", "30")
+    bills = []
+    with serve(simulator := Simulator()) as base_url:
+        for cap in (["--max-calls", "7"], ["--max-calls", "7"], ["--max-cost", "£12", "--price", "0.5"]):
+            done = oneauto(*command, *cap, env=live(base_url))
+            bills.append((done.returncode, simulator.total_billed))
+    assert bills == [(4, 7), (4, 7), (4, 24)]
+    assert "allow more with --max-calls or --max-cost" in done.stderr
+    assert "money: 17 billed (8.5 at 0.5 each)" in done.stderr
+
+
+def test_the_price_may_stand_in_the_environment(tmp_path: Path, ids: Path) -> None:
+    """ONEAUTO_PRICE is exact: no binary fraction takes part."""
+    with serve(simulator := Simulator()) as base_url:
+        env = live(base_url) | {"ONEAUTO_PRICE": "0.1"}
+        done = oneauto("bulk", str(ids), "--max-cost", "0.3", env=env)
+    assert (done.returncode, simulator.total_billed) == (4, 3)
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        (["--max-cost", "5"], "--max-cost needs --price"),
+        (["--max-cost", "much"], "is no amount"),
+        (["--max-cost", "nan", "--price", "1"], "is no amount"),
+        (["--max-cost", "5", "--price", "0"], "Budget.price"),
+        (["--max-calls", "-1"], "--max-calls"),
+        (["--ledger", "x", "--no-ledger"], "exclude each other"),
+        (["--no-ledger", "--max-age", "5"], "give --ledger"),
+        (["--refresh-failed"], "give --ledger"),
+        (["--ledger", str(VANS)], "is the input or the output"),
+    ],
+)
+def test_options_about_money_are_checked(
+    run: Callable[..., tuple[int, str, str]], options: list[str], complaint: str
+) -> None:
+    """Before anything is sent, with what to do."""
+    code, stdout, stderr = run("bulk", str(VANS), "--simulate", *options)
+    assert (code, stdout, complaint in stderr) == (2, "", True)
+
+
+def test_a_live_run_without_a_cap_is_refused(
+    run: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Where nobody can be asked: exit 2, and the line says what to add. No file is made."""
+    monkeypatch.setenv("ONEAUTO_API_KEY", "a-key")
+    code, stdout, stderr = run("bulk", str(VANS), "-o", str(tmp_path / "out.csv"))
+    assert (code, stdout, stderr.count("\n"), list(tmp_path.iterdir())) == (2, "", 1, [])
+    assert "--max-calls 592" in stderr
+
+
+@pytest.mark.parametrize(
+    ("settings", "is_live"),
+    [
+        ({}, True),
+        ({"base_url": "https://proxy.example"}, True),
+        ({"base_url": "http://127.0.0.1:8080"}, False),
+        ({"base_url": "http://[::1]:8080"}, False),
+        ({"base_url": "https://127.0.0.1.example"}, True),
+        ({"sandbox": True}, False),
+        ({"simulate": True}, False),
+    ],
+)
+def test_what_costs_money(monkeypatch: pytest.MonkeyPatch, settings: dict[str, object], is_live: bool) -> None:
+    """Everything but the sandbox, the simulator and this machine."""
+    monkeypatch.delenv("ONEAUTO_BASE_URL", raising=False)
+    monkeypatch.delenv("ONEAUTO_SANDBOX", raising=False)
+    assert Settings(**settings).is_live is is_live  # type: ignore[arg-type]  # one of its arguments each
+
+
+@pytest.fixture
+def paid_service(monkeypatch: pytest.MonkeyPatch) -> Iterator[Simulator]:
+    """A simulator that the command line takes for a service that costs money, and a person who can be asked."""
+    monkeypatch.setattr(Settings, "is_live", True)
+    monkeypatch.setattr(commands, "_somebody_is_there", lambda: True)
+    monkeypatch.setenv("ONEAUTO_API_KEY", SIMULATOR_KEY)
+    with serve(simulator := Simulator()) as base_url:
+        monkeypatch.setenv("ONEAUTO_BASE_URL", base_url)
+        yield simulator
+
+
+@pytest.mark.parametrize(("answer", "code", "billed"), [("y\n", 0, COUNT), ("n\n", 2, 0), ("", 2, 0)])
+def test_a_person_is_asked_once(
+    run: Callable[..., tuple[int, str, str]],
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
+    ids: Path,
+    answer: str,
+    code: int,
+    billed: int,
+) -> None:
+    """With the estimate; whatever is no yes is a no."""
+    simulator = request.getfixturevalue("paid_service")
+    monkeypatch.setattr(sys, "stdin", io.StringIO(answer))
+    done, _, stderr = run("bulk", str(ids), "-o", str(ids.with_name("out.csv")), "--price", "0.50")
+    assert (done, simulator.total_billed, stderr.count("[y/N]")) == (code, billed, 1)
+    assert f"most it can cost: {COUNT} answers (30.00 at 0.50 each)" in stderr
+
+
+def test_nobody_is_asked_about_what_costs_nothing(
+    run: Callable[..., tuple[int, str, str]], request: pytest.FixtureRequest, ids: Path
+) -> None:
+    """A cap is leave enough, and so is a ledger that has every answer."""
+    simulator = request.getfixturevalue("paid_service")
+    output = str(ids.with_name("out.csv"))
+    capped, served = run("bulk", str(ids), "-o", output, "--max-calls", str(COUNT)), run("bulk", str(ids), "-o", output)
+    assert (capped[0], served[0], simulator.total_billed) == (0, 0, COUNT)
+    assert "[y/N]" not in capped[2] + served[2]
+
+
+def test_a_dry_run_sends_nothing_and_needs_no_key(tmp_path: Path) -> None:
+    """It counts what is new, answered, in doubt and there twice, and leaves no file behind."""
+    output = tmp_path / "out.csv"
+    command = ("bulk", str(listed(tmp_path, "1", "2", "SIM-502")), "-o", str(output))
+    with serve(simulator := Simulator()) as base_url:
+        before = oneauto(*command, "--dry-run", env=environment(ONEAUTO_BASE_URL=base_url))
+        files = {path.name for path in tmp_path.iterdir()}
+        oneauto(*command, env=live(base_url))
+        listed(tmp_path, "1", "2", "SIM-502", "3", "4", "4")
+        options = ("--dry-run", "--price", "2", "--max-calls", "4")
+        after = oneauto(*command, *options, env=environment(ONEAUTO_BASE_URL=base_url))
+        requests = simulator.requests.total()
+    assert (before.returncode, after.returncode, requests, files) == (0, 0, 3, {"ids.txt"})
+    assert "new: 3\n" in before.stdout
+    for line in (
+        "new: 2",
+        "answered: 2 in",
+        "in doubt: 1, held",
+        "duplicates: 1,",
+        "invalid: 0",
+        "most it can cost: 1 answers (2 at",
+    ):
+        assert line in after.stdout
+
+
+# The ledger commands.
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Path:
+    """A ledger with answers and a doubt."""
+    path = tmp_path / "books"
+    source = listed(tmp_path, "1", "é", "SIM-502", "SIM-204")
+    assert oneauto("bulk", str(source), "--simulate", "--ledger", str(path)).returncode == 5
+    return path
+
+
+def test_show_tells_what_is_there_and_what_is_in_doubt(ledger: Path) -> None:
+    """With what the vendor needs to find it."""
+    shown = oneauto("ledger", "show", str(ledger))
+    assert shown.returncode == 0
+    assert "4 entries" in shown.stdout
+    assert "2 billed, 1 in doubt, 0 under way" in shown.stdout
+    assert "in doubt: SIM-502 (entry" in shown.stdout
+    assert "request id" in shown.stdout
+
+
+@pytest.mark.parametrize("form", ["jsonl", "csv"])
+def test_export_writes_every_entry_and_no_key(ledger: Path, form: str) -> None:
+    """With the bytes that came, so that nothing paid for is locked in."""
+    exported = oneauto("ledger", "export", str(ledger), "--format", form)
+    entries = records(exported.stdout) if form == "jsonl" else list(csv.DictReader(io.StringIO(exported.stdout)))
+    assert {entry["evdb_vehicle_id"] for entry in entries} == {"1", "é", "SIM-502", "SIM-204"}
+    answers = {entry["evdb_vehicle_id"]: entry["raw"] for entry in entries}
+    assert json.loads(answers["1"])["success"] is True
+    assert SIMULATOR_KEY not in exported.stdout
+
+
+def test_verify_finds_one_changed_bit(ledger: Path) -> None:
+    """0 while all is well; 7, and which entry, when it is not. The next run does not serve it."""
+    assert oneauto("ledger", "verify", str(ledger)).returncode == 0
+    with sqlite3.connect(ledger) as connection:
+        connection.execute("UPDATE answers SET raw = CAST(replace(raw, 'success', 'succesS') AS BLOB) WHERE seq = 1")
+    connection.close()
+    verified = oneauto("ledger", "verify", str(ledger))
+    assert (verified.returncode, "entry 1" in verified.stdout) == (7, True)
+    run = oneauto("bulk", str(ledger.with_name("ids.txt")), "--simulate", "--ledger", str(ledger))
+    assert run.returncode == 7
+
+
+def test_resolving_a_doubt_lets_the_next_run_ask(ledger: Path) -> None:
+    """By id; what is not in doubt is refused, and then nothing is settled."""
+    wrong = oneauto("ledger", "resolve", str(ledger), "--not-billed", "SIM-502", "1")
+    right = oneauto("ledger", "resolve", str(ledger), "--not-billed", "SIM-502")
+    again = oneauto("ledger", "resolve", str(ledger), "--billed", "SIM-502")
+    shown = oneauto("ledger", "show", str(ledger))
+    assert (wrong.returncode, right.returncode, again.returncode) == (2, 0, 2)
+    assert "1 is not in doubt" in wrong.stderr
+    assert "2 billed, 0 in doubt" in shown.stdout
+
+
+def test_an_id_in_doubt_twice_is_resolved_by_entry(ledger: Path) -> None:
+    """The refusal names the entries to choose from."""
+    ids = str(ledger.with_name("ids.txt"))
+    oneauto("bulk", ids, "--simulate", "--ledger", str(ledger), "--retry-in-doubt")
+    refused = oneauto("ledger", "resolve", str(ledger), "--billed", "SIM-502")
+    number = refused.stderr.partition("one of ")[2].partition(",")[0]
+    resolved = oneauto("ledger", "resolve", str(ledger), "--billed", "--entries", number)
+    assert (refused.returncode, resolved.returncode) == (2, 0)
+
+
+@pytest.mark.parametrize("command", [["show"], ["export"], ["verify"], ["resolve", "--billed", "1"]])
+def test_a_ledger_that_is_not_there_is_7(
+    run: Callable[..., tuple[int, str, str]], tmp_path: Path, command: list[str]
+) -> None:
+    """And none is made."""
+    name, *others = command
+    code, stdout, stderr = run("ledger", name, str(tmp_path / "none"), *others)
+    assert (code, stdout, "there is no ledger" in stderr) == (7, "", True)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_resolving_needs_a_verdict(run: Callable[..., tuple[int, str, str]], tmp_path: Path) -> None:
+    """Billed or not is never guessed."""
+    code, _, stderr = run("ledger", "resolve", str(tmp_path), "1")
+    assert (code, "--billed or --not-billed" in stderr) == (2, True)

@@ -1,0 +1,111 @@
+"""What observers are told, and that they can disturb nothing."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+
+from oneauto_async import Found, OneAutoClient, RateLimit
+from oneauto_async.events import (
+    AttemptEnded,
+    CircuitChanged,
+    Event,
+    GateShut,
+    LookupEnded,
+    QuotaUsedUp,
+    Throttled,
+    Waited,
+    log_events,
+)
+from oneauto_async.testing import SIMULATOR_KEY, Simulator, VirtualClock
+
+
+def events_of(simulator: Simulator, clock: VirtualClock, *ids: str, limit: RateLimit | None = None) -> list[Event]:
+    """Look ids up one after the other and return all that was told."""
+    told: list[Event] = []
+
+    async def main() -> None:
+        rate_limit = RateLimit.adaptive() if limit is None else limit
+        async with OneAutoClient.simulated(
+            simulator, clock=clock, observers=[told.append], rate_limit=rate_limit
+        ) as client:
+            for vehicle_id in ids:
+                await client.lookup(vehicle_id)
+
+    clock.run(main())
+    return told
+
+
+def test_an_attempt_and_its_lookup_are_told(clock: VirtualClock) -> None:
+    """One event for each, with what it cost."""
+    attempt, lookup = events_of(Simulator(), clock, "1")
+
+    assert isinstance(attempt, AttemptEnded)
+    assert (attempt.evdb_vehicle_id, attempt.attempt, attempt.status, attempt.verdict) == ("1", 1, 200, "Answer")
+    assert isinstance(lookup, LookupEnded)
+    assert (lookup.outcome, lookup.billing.value) == ("Found", "billed")
+
+
+def test_a_refusal_and_the_gate_are_told(clock: VirtualClock) -> None:
+    """A 429 with a ``Retry-After`` is a refusal and a pause, and the next attempt has waited."""
+    told = events_of(Simulator(), clock, "SIM-429-RETRY-AFTER")
+
+    kinds = [type(event) for event in told]
+    assert kinds.count(Throttled) == 1
+    assert kinds.count(GateShut) == 1
+    assert kinds.count(AttemptEnded) == 2
+
+
+def test_pacing_is_told_as_waiting(clock: VirtualClock) -> None:
+    """The second call of a key of one per second has waited for a second."""
+    told = events_of(Simulator(), clock, "1", "2", limit=RateLimit(1))
+
+    waits = [event.seconds for event in told if isinstance(event, Waited)]
+    assert waits == [pytest.approx(1, rel=0.05)]
+
+
+def test_an_outage_is_told_when_it_begins_and_ends(clock: VirtualClock) -> None:
+    """Once each, however many calls fail in it."""
+    simulator, told = Simulator(), []
+
+    async def main() -> None:
+        async with OneAutoClient.simulated(simulator, clock=clock, observers=[told.append]) as client:
+            await client.lookup("0")
+            simulator.fail_next(12, 503)
+            await client.lookup_many(range(1, 20))
+
+    clock.run(main())
+
+    assert [event.is_open for event in told if isinstance(event, CircuitChanged)] == [True, False]
+
+
+def test_a_used_up_quota_is_told(clock: VirtualClock) -> None:
+    """So that somebody can be called."""
+    assert any(isinstance(event, QuotaUsedUp) for event in events_of(Simulator(), clock, "SIM-QUOTA"))
+
+
+def test_an_observer_that_fails_disturbs_nothing(clock: VirtualClock, caplog: pytest.LogCaptureFixture) -> None:
+    """The lookup succeeds, the other observers hear of it, and the log says what happened."""
+    told: list[Event] = []
+
+    def broken(event: Event) -> None:
+        raise RuntimeError("no")
+
+    async def main() -> object:
+        async with OneAutoClient.simulated(Simulator(), clock=clock, observers=[broken, told.append]) as client:
+            return await client.lookup("1")
+
+    assert isinstance(clock.run(main()), Found)
+    assert len(told) == 2
+    assert "an observer failed on AttemptEnded" in caplog.text
+
+
+def test_logged_events_do_not_hold_the_key(clock: VirtualClock, caplog: pytest.LogCaptureFixture) -> None:
+    """Whatever is told can be written to a log."""
+    with caplog.at_level(logging.DEBUG):
+        for event in events_of(Simulator(), clock, "1", "SIM-429-RETRY-AFTER", "SIM-QUOTA"):
+            log_events(event)
+
+    assert "Throttled" in caplog.text
+    assert SIMULATOR_KEY not in caplog.text

@@ -117,6 +117,17 @@ def test_a_run_that_was_ended_goes_on(tmp_path: Path, ids: Path, number: signal.
         assert outcomes["in_doubt"] <= 5
 
 
+def test_two_runs_at_once_buy_nothing_twice(tmp_path: Path, ids: Path) -> None:
+    """On one ledger each waits for what the other is buying, and both have every answer."""
+    books = ("--ledger", str(tmp_path / "books"), "--concurrency", "5")
+    with serve(simulator := Simulator(latency=0.05)) as base_url:
+        outputs = [str(tmp_path / f"{number}.jsonl") for number in range(2)]
+        both = [start("bulk", str(ids), "-o", output, *books, env=live(base_url)) for output in outputs]
+        codes = [finish(process).returncode for process in both]
+    assert (codes, simulator.total_billed, max(simulator.bills.values())) == ([0, 0], COUNT, 1)
+    assert [set(by_id(Path(output)).values()) for output in outputs] == [{"found"}, {"found"}]
+
+
 @posix
 def test_a_second_interruption_leaves_what_was_under_way_in_doubt(tmp_path: Path) -> None:
     """What was answered stays recorded; what was not is held by the next run, which sends nothing."""

@@ -67,7 +67,8 @@ def test_pacing_is_told_as_waiting(clock: VirtualClock) -> None:
 
 def test_an_outage_is_told_when_it_begins_and_ends(clock: VirtualClock) -> None:
     """Once each, however many calls fail in it."""
-    simulator, told = Simulator(), []
+    simulator = Simulator()
+    told: list[Event] = []
 
     async def main() -> None:
         async with OneAutoClient.simulated(simulator, clock=clock, observers=[told.append]) as client:

@@ -24,6 +24,10 @@ class Refused:
     error: LedgerError
 
 
+TURNS = 10
+"""Turns of the event loop that a group waits for more orders: far less than a sync of the disk takes."""
+
+
 class Worker(Protocol):
     """Carries out groups, one at a time."""
 
@@ -77,10 +81,16 @@ class Groups:
         return order.done
 
     def _schedule(self) -> None:
-        # Not at once: whoever runs in this turn of the loop gets on as well.
         if not self._is_scheduled and not self._is_at_work:
             self._is_scheduled = True
-            self._loop.call_soon(self._begin)
+            self._loop.call_soon(self._approach, TURNS)
+
+    def _approach(self, turns: int) -> None:
+        """Let a few turns of the loop pass: who was woken by the last group may have an order for this one."""
+        if turns and not self._loop.is_closed():
+            self._loop.call_soon(self._approach, turns - 1)
+        else:
+            self._begin()
 
     def _begin(self) -> None:
         self._is_scheduled, self._is_at_work = False, True

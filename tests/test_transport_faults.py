@@ -46,6 +46,7 @@ from oneauto_async import (
     BadRequestError,
     Billing,
     ConnectionFailedError,
+    DeadlineExceededError,
     Failed,
     Found,
     InDoubt,

@@ -193,6 +193,29 @@ async def test_a_claim_that_comes_in_the_moment_of_a_cancellation_is_given_back(
 
 
 @asynchronous
+async def test_closing_right_after_a_cancellation_leaves_no_doubt(path: Path) -> None:
+    """However far the claims had got: nobody took them, so nothing was sent."""
+    ledger, untaken = SqliteLedger(path), set()
+    for turns in range(40):
+        async with ledger:
+            claims = {id_: asyncio.create_task(ledger.claim(key(id_), ANYTHING, sending=True)) for id_ in _ids(turns)}
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            for claim in claims.values():
+                claim.cancel()
+            await asyncio.wait(claims.values())
+            untaken |= {id_ for id_, claim in claims.items() if claim.cancelled()}
+    async with ledger:
+        doubts = {entry.key.vehicle_id for entry in await entries_of(ledger, State.IN_DOUBT)}
+    assert doubts & untaken == set()
+    assert len(untaken) > 40
+
+
+def _ids(turns: int) -> list[str]:
+    return [f"{turns}-{number}" for number in range(4)]
+
+
+@asynchronous
 async def test_a_ledger_that_is_not_open_says_so(path: Path) -> None:
     """With what to do."""
     with pytest.raises(LedgerError, match="async with"):

@@ -68,6 +68,11 @@ class Groups:
         """Whether orders are waiting or being carried out."""
         return self._is_at_work or bool(self._waiting)
 
+    @property
+    def owes(self) -> bool:
+        """Whether something could not be written yet."""
+        return bool(self._owed)
+
     def order(self, work: Work, *, must: bool = False) -> asyncio.Future[Any]:
         """Queue an order; the future is done when it is durable.
 
@@ -93,9 +98,13 @@ class Groups:
             self._begin()
 
     def _begin(self) -> None:
-        self._is_scheduled, self._is_at_work = False, True
-        orders = [*self._owed, *self._waiting]
+        self._is_scheduled = False
+        wanted = [order for order in self._waiting if order.must or not order.done.cancelled()]
+        orders = [*self._owed, *wanted]
         self._owed, self._waiting = [], []
+        if not orders:
+            return
+        self._is_at_work = True
         group = self._worker.run([order.work for order in orders])
         group.add_done_callback(lambda done: self._end(orders, done))
 

@@ -123,7 +123,8 @@ class SqliteLedger:
 
     async def _close(self) -> None:
         try:
-            await self.flush()
+            while self._opened().busy or self._opened().owes:  # a claim that nobody took is given back when it comes
+                await self.flush()
         finally:
             threads, self._threads, self._groups = self._threads, None, None
             self._closing = None

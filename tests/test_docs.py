@@ -153,8 +153,11 @@ def execute(block: Block, page: Path, namespace: dict[str, Any], runner: asyncio
 
 @pytest.mark.usefixtures("with_key", "example_modules")
 @pytest.mark.parametrize("page", with_blocks("python"), ids=name_of)
-def test_python_blocks_run_and_print_what_they_say(page: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_python_blocks_run_and_print_what_they_say(
+    page: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The blocks of a page, in order and sharing their names; a text block right behind one is what it prints."""
+    monkeypatch.chdir(tmp_path)  # for the files that they make
     namespace: dict[str, Any] = {"__name__": "page"}
     with asyncio.Runner() as runner:
         for block in blocks(page, "python"):

@@ -68,7 +68,8 @@ class Reader:
         if len(vehicle_ids) * WORTH_A_SWEEP < last:
             return self._judged(number, vehicle_ids, freshness)
         standings, intricate = sweep(self._ask, number, last, vehicle_ids, freshness)
-        return standings | self._judged(number, intricate, freshness)
+        standings.update(self._judged(number, intricate, freshness))  # a copy of a million would hold up the loop
+        return standings
 
     def _judged(self, service: int, vehicle_ids: Sequence[str], freshness: Freshness) -> dict[str, Standing]:
         """Judge id by id."""

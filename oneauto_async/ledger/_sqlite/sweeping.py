@@ -6,11 +6,8 @@ be judged one by one.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
-
-import attrs
 
 from ...errors import Billing
 from ..records import Standing
@@ -18,6 +15,8 @@ from ..rules import Freshness
 
 ROWS = 20_000
 """Rows to a question: ten milliseconds in which a commit may have to wait."""
+
+SHARDS = 64
 
 SEPARATOR = "\x1f"
 """Between the ids of one answer, which comes as one text: a row for each would take twice as long. No id holds it."""
@@ -30,21 +29,39 @@ _FRESH = f"{_ROWS} AND state = 'answered' AND {_AGE}"
 _STALE = f"{_ROWS} AND state = 'answered' AND NOT {_AGE}"
 
 
-@attrs.define
 class _Seen:
-    """The ids of one kind of row, and those that came more than once."""
+    """The ids of one kind of row, and those that came more than once.
 
-    ids: set[str] = attrs.field(factory=set)
-    repeated: set[str] = attrs.field(factory=set)
+    They lie in many small sets: a set of a million that grows, or is freed, holds up the event loop for a tenth of a
+    second, and a loop of our own does not.
+    """
+
+    def __init__(self) -> None:
+        self._shards: list[set[str]] = [set() for _ in range(SHARDS)]
+        self.repeated: set[str] = set()
+
+    def __contains__(self, vehicle_id: str) -> bool:
+        return vehicle_id in self._shards[hash(vehicle_id) % SHARDS]
+
+    def __iter__(self) -> Iterator[str]:
+        for shard in self._shards:
+            yield from shard
 
     def add(self, rows: list[tuple[str | None]]) -> None:
+        """Take in the ids of one answer of the database."""
         ((text,),) = rows
-        found = text.split(SEPARATOR) if text else []
-        distinct = set(found)
-        self.repeated |= self.ids & distinct
-        if len(distinct) < len(found):
-            self.repeated |= {vehicle_id for vehicle_id, count in Counter(found).items() if count > 1}
-        self.ids |= distinct
+        shards, repeated = self._shards, self.repeated
+        for vehicle_id in text.split(SEPARATOR) if text else ():
+            shard = shards[hash(vehicle_id) % SHARDS]
+            if vehicle_id in shard:
+                repeated.add(vehicle_id)
+            else:
+                shard.add(vehicle_id)
+
+    def among(self, ids: Sequence[str]) -> Iterator[str]:
+        """Yield those of the ids that were seen."""
+        shards = self._shards
+        return (vehicle_id for vehicle_id in ids if vehicle_id in shards[hash(vehicle_id) % SHARDS])
 
 
 def sweep(
@@ -67,14 +84,9 @@ def sweep(
         unanswered.add(ask(_UNANSWERED, rows))
         stale.add(ask(_STALE, (*rows, *oldest)))
         fresh.add(ask(_FRESH, (*rows, *oldest)))
-    intricate = fresh.repeated | (fresh.ids & stale.ids) | unanswered.ids
-    fresh.ids -= intricate
-    return _found(ids, fresh.ids), sorted(_found(ids, intricate))
-
-
-def _found(ids: Sequence[str], among: set[str]) -> dict[str, Standing]:
-    """Return those of the ids that are there, in portions: one look at a million would hold up the event loop."""
-    found: dict[str, Standing] = {}
-    for start in range(0, len(ids), ROWS):
-        found.update(dict.fromkeys(among.intersection(ids[start : start + ROWS]), Standing.ANSWERED))
-    return found
+    intricate = fresh.repeated | set(unanswered) | {vehicle_id for vehicle_id in stale if vehicle_id in fresh}
+    standings = dict.fromkeys(fresh.among(ids), Standing.ANSWERED)
+    asked = {vehicle_id for vehicle_id in ids if vehicle_id in intricate} if intricate else set()
+    for vehicle_id in asked:
+        standings.pop(vehicle_id, None)
+    return standings, sorted(asked)

@@ -53,7 +53,7 @@ def tests(session: nox.Session) -> None:
 
 @nox.session(python=OLDEST)
 def slow(session: nox.Session) -> None:
-    """Run the tests that take minutes: a million ids, and given limits over real sockets."""
+    """Run the tests that take minutes: a million ids, killed processes, every power cut, given limits over sockets."""
     session.install("-e", ".[test]")
     session.run("pytest", "-m", "slow", *session.posargs)
 

@@ -33,7 +33,7 @@ _ADD = """
 
 _ADD_SENT = """
     INSERT INTO lookups (service, vehicle_id, state, billing, owner, claimed_at, sent_at, attempts)
-    VALUES (?1, ?2, 'sent', 'unknown', ?3, ?4, ?4, 1)
+    VALUES (?, ?, 'sent', 'unknown', ?, ?, ?, 1)
 """
 
 _SETTLE = """
@@ -105,7 +105,8 @@ class SqliteStore:
 
     def add(self, key: LedgerKey, owner: int, now: float, *, sending: bool) -> int:
         service = self._service(key.service)
-        cursor = self._execute(_ADD_SENT if sending else _ADD, (service, key.vehicle_id, owner, now))
+        values = (service, key.vehicle_id, owner, now)
+        cursor = self._execute(_ADD_SENT, (*values, now)) if sending else self._execute(_ADD, values)
         self._count(service, now, _UNDER_WAY)
         assert cursor.lastrowid is not None
         return cursor.lastrowid

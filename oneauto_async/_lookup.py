@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
-from typing import Generic, NamedTuple, TypeVar
+from collections.abc import Awaitable, Coroutine
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import attrs
 
@@ -69,11 +69,13 @@ class Lookup(Generic[T]):
     reply: Reply | None = None
     record: FlightRecord | None = None
 
-    async def run(self, flight: Flight) -> Outcome[T]:
+    def run(self, flight: Flight) -> Coroutine[Any, Any, Outcome[T]]:
         """Pursue the id to an outcome; every failure of the service or the way to it is a value."""
+        return self._observed(flight) if self.tools.observers else self._pursued(flight)
+
+    async def _observed(self, flight: Flight) -> Outcome[T]:
         outcome = await self._pursued(flight)
-        if self.tools.observers:
-            self._tell_of_end(outcome)
+        self._tell_of_end(outcome)
         return outcome
 
     async def _pursued(self, flight: Flight) -> Outcome[T]:

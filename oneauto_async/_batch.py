@@ -70,6 +70,13 @@ class _Underway:
     indexes: list[int]
     flight: Flight | None = None
     gone: bool = False
+    has_slot: bool = True
+
+    def make_way(self) -> None:
+        """Give the slot back: the batch may begin the next lookup."""
+        if self.has_slot:
+            self.has_slot = False
+            self.batch._slots.release()
 
     def deliver(self, outcome: Outcome[Any]) -> None:
         """Take the outcome, in the step in which the flight lands."""
@@ -261,7 +268,7 @@ class Batch(Generic[T]):
         if underway not in self._underway:
             return
         del self._underway[underway]
-        self._slots.release()
+        underway.make_way()
         self._conclude(underway.vehicle_id, underway.indexes, outcome)
         reason = stop_reason(outcome)
         if reason is not None and not self._has_stopped():

@@ -243,6 +243,8 @@ class BookedLookup(Lookup[T]):
         try:
             recorded = purchase.settle(settlement)
             if recorded is not None:
+                if settlement.state is State.ANSWERED:  # the next one's claim goes to the disk with this answer
+                    self.flight.make_way()
                 await recorded
         except asyncio.CancelledError:
             self.came = came

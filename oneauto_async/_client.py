@@ -128,7 +128,7 @@ class OneAutoClient:
         self._clock = SystemClock() if clock is None else clock
         self._governor = rate_limit if isinstance(rate_limit, Governor) else Governor(rate_limit, clock=self._clock)
         self._slots = asyncio.Semaphore(max_concurrency)
-        self._flights = Flights(keep=UNCLAIMED_PER_SLOT * max_concurrency, on_landing=self._slots.release)
+        self._flights = Flights(keep=UNCLAIMED_PER_SLOT * max_concurrency, on_slot_free=self._slots.release)
         self._routes: dict[Endpoint[Any], Route[Any]] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
         self._http_client: httpx.AsyncClient | None = None

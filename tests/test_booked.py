@@ -526,6 +526,50 @@ async def test_an_answer_that_is_being_written_when_the_client_closes_is_no_doub
 
 
 @asynchronous
+async def test_an_answer_that_is_being_written_holds_up_nobody(server: RawServer) -> None:
+    """Its place is free, for the batch and for the client: what it waits for is the disk alone."""
+    ledger = SlowToSettle()
+    async with client_of(server, ledger, max_concurrency=1) as client, client.batch([1, 2]) as batch:
+        await ledger.at_work.wait()
+        async with asyncio.timeout(10):
+            while not server.requests["2"]:  # noqa: ASYNC110  # the server tells nobody
+                await asyncio.sleep(0.005)
+        assert batch.summary.total == 0
+
+        ledger.go_on.set()
+        outcomes = [outcome async for outcome in batch]
+        assert client._slots._value == batch._slots._value == 1
+
+    assert [type(outcome) for outcome in outcomes] == [Found, Found]
+
+
+@asynchronous
+async def test_a_power_cut_at_any_moment_leaves_no_more_doubts_than_calls_under_way(
+    server: RawServer, path: Path
+) -> None:
+    """What the file says was sent and not answered is looked at all the while."""
+    most, ended = 0, asyncio.Event()
+
+    def look() -> int:
+        with closing(sqlite3.connect(path)) as file:
+            count: int = file.execute("SELECT count(*) FROM lookups WHERE state = 'sent'").fetchone()[0]
+            return count
+
+    async def look_on() -> None:
+        nonlocal most
+        while not ended.is_set():
+            most = max(most, await asyncio.to_thread(look))
+
+    async with client_of(server, SqliteLedger(path), max_concurrency=4) as client:
+        watching = asyncio.create_task(look_on())
+        assert len(await client.lookup_many(range(300))) == 300
+        ended.set()
+        await watching
+
+    assert 1 <= most <= 4
+
+
+@asynchronous
 async def test_a_deadline_calls_off_what_waits_for_the_ledger(server: RawServer, ledger: Ledger) -> None:
     """Another has the id for longer than the batch has time."""
     async with ledger:  # type: ignore[attr-defined]  # both kinds can be opened so

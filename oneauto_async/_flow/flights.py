@@ -33,6 +33,10 @@ class Seat(Protocol):
         """Whether its waiter has given up, though it may not have left yet."""
         ...
 
+    def make_way(self) -> None:
+        """Learn that no further request is made: the next lookup may begin, though the outcome is still to come."""
+        ...
+
     def deliver(self, outcome: AnyOutcome) -> None:
         """Take the outcome, at once and without raising."""
         ...
@@ -52,6 +56,9 @@ class FutureSeat:
     def gone(self) -> bool:
         """Cancelling a task cancels at once what it awaits."""
         return self.future.cancelled()
+
+    def make_way(self) -> None:
+        """Go on waiting."""
 
     def deliver(self, outcome: AnyOutcome) -> None:
         """Wake the waiter."""
@@ -83,6 +90,10 @@ class Pursuit(Protocol):
         ...
 
 
+def _nobody() -> None:
+    """Stand in for someone to tell."""
+
+
 @attrs.define(eq=False)
 class Flight:
     """One id on its way.
@@ -92,15 +103,19 @@ class Flight:
         pursuit: its work.
         seats: everyone who waits for it, in the order they came.
         in_attempt: a request is under way; it is not interrupted for lack of waiters.
+        on_making_way: called once, when it needs its slot no more.
         grounded: the client closes; no further attempt may start.
+        made_way: no further request is made; its slot is free already.
         landed: its outcome was delivered.
     """
 
     key: Hashable
     pursuit: Pursuit
     seats: list[Seat] = attrs.field(factory=list)
+    on_making_way: Callable[[], None] = attrs.field(default=_nobody, repr=False)
     in_attempt: bool = False
     grounded: bool = False
+    made_way: bool = False
     landed: bool = False
     task: asyncio.Task[None] | None = attrs.field(default=None, init=False)
 
@@ -109,14 +124,22 @@ class Flight:
         """No further attempt may start."""
         return self.grounded or all(seat.gone for seat in self.seats)
 
+    def make_way(self) -> None:
+        """Free the slot: no further request is made, and what is left, such as writing the answer down, needs none."""
+        if not self.made_way:
+            self.made_way = True
+            self.on_making_way()
+            for seat in self.seats:
+                seat.make_way()
+
 
 class Flights:
     """All flights of one client, and the paid answers nobody took."""
 
-    def __init__(self, *, keep: int, on_landing: Callable[[], None]) -> None:
-        """Make an empty sky: hold at most ``keep`` unclaimed outcomes, call ``on_landing`` as each flight ends."""
+    def __init__(self, *, keep: int, on_slot_free: Callable[[], None]) -> None:
+        """Make an empty sky: hold at most ``keep`` unclaimed outcomes, call ``on_slot_free`` once for each flight."""
         self._keep = keep
-        self._on_landing = on_landing
+        self._on_slot_free = on_slot_free
         self._flying: dict[Hashable, Flight] = {}
         self._leaving: set[Flight] = set()  # left by everyone and ending: still in the air, but not to be joined
         self._unclaimed: dict[Hashable, AnyOutcome] = {}
@@ -149,7 +172,7 @@ class Flights:
 
     def launch(self, key: Hashable, pursuit: Pursuit, seat: Seat) -> Flight:
         """Start a flight; nothing of it runs before control goes back to the event loop."""
-        flight = self._flying[key] = Flight(key, pursuit, [seat])
+        flight = self._flying[key] = Flight(key, pursuit, [seat], self._on_slot_free)
         flight.task = asyncio.get_running_loop().create_task(self._fly(flight), name="oneauto flight")
         return flight
 
@@ -193,9 +216,9 @@ class Flights:
             del self._flying[flight.key]
         self._leaving.discard(flight)
         flight.landed, flight.in_attempt, flight.task = True, False, None
-        self._on_landing()
-        seats, flight.seats = flight.seats, []
-        return [seat for seat in seats if not seat.gone]
+        seats, flight.seats = [seat for seat in flight.seats if not seat.gone], []
+        flight.make_way()
+        return seats
 
     def _all(self) -> list[Flight]:
         return [*self._flying.values(), *self._leaving]

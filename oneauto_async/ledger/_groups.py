@@ -24,8 +24,9 @@ class Refused:
     error: LedgerError
 
 
-TURNS = 10
-"""Turns of the event loop that a group waits for more orders: far less than a sync of the disk takes."""
+TURNS = 3
+"""Turns of the event loop that a group waits for more orders: an answer frees a slot, the batch wakes and starts the
+next lookup, and that orders its claim. So an answer and the claim that follows it share a sync of the disk."""
 
 
 class Worker(Protocol):

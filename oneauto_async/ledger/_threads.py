@@ -20,8 +20,9 @@ T = TypeVar("T")
 class Threads:
     """Everything that touches the file, off the event loop."""
 
-    def __init__(self, path: Path, free_max_age: float) -> None:
+    def __init__(self, path: Path, free_max_age: float, *, read_only: bool = False) -> None:
         self._path = path
+        self._read_only = read_only
         self._free_max_age = free_max_age
         self._writing = ThreadPoolExecutor(1, "oneauto-ledger-writing")
         self._reading = ThreadPoolExecutor(1, "oneauto-ledger-reading")
@@ -34,6 +35,8 @@ class Threads:
 
     def opened(self) -> asyncio.Future[None]:
         """Open the file."""
+        if self._read_only:
+            return asyncio.get_running_loop().run_in_executor(self._reading, self._open_to_look)
         return asyncio.get_running_loop().run_in_executor(self._writing, self._open)
 
     def run(self, works: Sequence[Callable[[Books], Any]]) -> asyncio.Future[list[Any]]:
@@ -74,6 +77,9 @@ class Threads:
         self._writer = Writer(self._path, self._free_max_age)
         self._heartbeat.start()
 
+    def _open_to_look(self) -> None:
+        self._opened_reader()
+
     def _beat(self) -> None:
         from ._sqlite.owners import HEARTBEAT
 
@@ -91,7 +97,7 @@ class Threads:
         from ._sqlite.reader import Reader
 
         if self._reader is None:
-            self._reader = Reader(self._path)
+            self._reader = Reader(self._path, read_only=self._read_only)
         return self._reader
 
     def _close_reader(self) -> None:

@@ -13,7 +13,7 @@ import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from .._waiting import see_through
 from ..clock import Clock
@@ -59,13 +59,24 @@ class SqliteLedger:
         path: the file; made if it is not there, in a folder that is.
         free_max_age: seconds that an answer which was not charged (204, 206) is kept; what was paid for has no such
             bound.
+        read_only: only look: the file, which must be there, is not changed, nothing is put beside it, and it may be
+            one that can only be read. Whatever would write raises `LedgerError`. What a process that is gone had sent
+            is shown in doubt, as it will be for the next who writes.
         clock: the time of day, for tests.
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, free_max_age: float = DAY, clock: Clock | None = None) -> None:
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        free_max_age: float = DAY,
+        read_only: bool = False,
+        clock: Clock | None = None,
+    ) -> None:
         require_seconds("free_max_age", free_max_age)
         self.path = Path(path).absolute()
         self._free_max_age = free_max_age
+        self._read_only = read_only
         self._wall = time.time if clock is None else clock.wall
         self._threads: Threads | None = None
         self._groups: Groups | None = None
@@ -98,7 +109,7 @@ class SqliteLedger:
         if self._threads is not None:
             self._opened()
             return
-        self._threads = threads = Threads(self.path, self._free_max_age)
+        self._threads = threads = Threads(self.path, self._free_max_age, read_only=self._read_only)
         try:
             await see_through(threads.opened())
         except BaseException:
@@ -150,14 +161,15 @@ class SqliteLedger:
 
     async def flush(self) -> None:
         """Wait until all that was ordered is durable."""
-        await self._opened().order(lambda books: None)
+        if not self._read_only:
+            await self._order(lambda books: None)
 
     async def claim(
         self, key: LedgerKey, terms: Terms, limit: Limit | None = None, *, sending: bool = False
     ) -> Decision:
         """Return what is kept for a key, or leave to buy it. Cancelling gives back a claim that comes too late."""
         now = self._wall()
-        claimed = self._opened().order(lambda books: books.claim(key, terms, limit, now, sending=sending))
+        claimed = self._order(lambda books: books.claim(key, terms, limit, now, sending=sending))
         try:
             decision: Decision = await claimed
         except asyncio.CancelledError:
@@ -173,12 +185,13 @@ class SqliteLedger:
     async def mark_sent(self, claim: Claim) -> bool:
         """Note, durably, that the request is about to leave; ``False`` if the claim was lost."""
         now = self._wall()
-        return await self._ordered(lambda books: books.mark_sent(claim, now))
+        marked: bool = await self._order(lambda books: books.mark_sent(claim, now))
+        return marked
 
     def retract(self, claim: Claim, last: Settlement) -> None:
         """Order: what was marked as sent was surely not charged."""
         now = self._wall()
-        self._opened().order(lambda books: books.retract(claim, last, now), must=True)
+        self._order(lambda books: books.retract(claim, last, now), must=True)
 
     def settle(self, claim: Claim, settlement: Settlement) -> Awaitable[None]:
         """Order the end of a claim; awaiting it returns when it is durable.
@@ -186,15 +199,19 @@ class SqliteLedger:
         One that could not be written is tried again with whatever is written next, and when the ledger is closed.
         """
         now = self._wall()
-        return self._opened().order(lambda books: books.settle(claim, settlement, now), must=True)
+        return self._order(lambda books: books.settle(claim, settlement, now), must=True)
 
     async def resolve(self, seq: int, *, billed: bool) -> Entry:
         """Settle a doubt by what the vendor's log says; the id may then be asked for again."""
         now = self._wall()
-        return await self._ordered(lambda books: books.resolve(seq, billed, now))
+        resolved: Entry = await self._order(lambda books: books.resolve(seq, billed, now))
+        return resolved
 
-    def _ordered(self, work: Callable[[Books], T]) -> Awaitable[T]:
-        return self._opened().order(work)
+    def _order(self, work: Callable[[Books], Any], *, must: bool = False) -> asyncio.Future[Any]:
+        groups = self._opened()
+        if self._read_only:
+            raise LedgerError(f"the ledger {self.path} was opened only to be read")
+        return groups.order(work, must=must)
 
     # Reading: it sees all that was ordered before.
 

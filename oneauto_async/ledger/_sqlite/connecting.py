@@ -34,7 +34,7 @@ def has_wal_reset_bug(version: tuple[int, ...]) -> bool:
 def connect(path: Path) -> sqlite3.Connection:
     """Open the file; errors are SQLite's own."""
     connection = sqlite3.connect(path, timeout=0.0, isolation_level=None, cached_statements=256)
-    connection.text_factory = _decoded
+    settings_for_reading(connection)
     try:
         # FULL: a commit returns when the disk has it. PERSIST keeps the journal and syncs its end mark as well, which
         # with DELETE could still be lost to a power cut.
@@ -45,6 +45,11 @@ def connect(path: Path) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
+
+
+def settings_for_reading(connection: sqlite3.Connection) -> None:
+    """Set what matters to whoever reads."""
+    connection.text_factory = _decoded
 
 
 def _decoded(text: bytes) -> str:
@@ -102,6 +107,17 @@ def migrate(connection: sqlite3.Connection) -> None:
                 connection.execute(statement)
         connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         connection.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
+
+
+def require_current(connection: sqlite3.Connection) -> None:
+    """Raise `LedgerError` unless it is a ledger of the newest version."""
+    version = _checked_version(connection)
+    if version == 0:
+        raise LedgerError("it is empty: there is no ledger in it yet")
+    if version < len(MIGRATIONS):
+        raise LedgerError(
+            f"it has version {version}, and the newest is {len(MIGRATIONS)}: the next run will bring it up"
+        )
 
 
 def _checked_version(connection: sqlite3.Connection) -> int:

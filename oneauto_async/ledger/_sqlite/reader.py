@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from ...errors import Billing, LedgerError
 from ..records import Entry, LedgerKey, Service, Spending, Standing, State, Verification
 from ..rules import Freshness, Past, judge, plus, share, times
 from .connecting import connect, patiently, translated
+from .departed import NOBODY, Departed
+from .looking import open_to_look
 from .store import ENTRY, entry_from, number_of, spending_of
 from .sweeping import sweep
 
@@ -20,7 +23,7 @@ ROWS = 500
 """Rows or ids to a question: a few milliseconds in which a commit may have to wait."""
 
 _FIND = f"""{ENTRY}
-    WHERE account = ? AND host = ? AND endpoint = ? AND vehicle_id = ? AND state <> 'failed' ORDER BY seq DESC LIMIT 1
+    WHERE account = ? AND host = ? AND endpoint = ? AND vehicle_id = ? AND state <> 'failed'
 """
 
 WORTH_A_SWEEP = 8
@@ -42,21 +45,34 @@ _SUMS = "SELECT service, day, billed, in_doubt, under_way FROM spending"
 class Reader:
     """One reading connection. All calls come from one thread."""
 
-    def __init__(self, path: Path) -> None:
-        """Open the file, which is a ledger already."""
+    def __init__(self, path: Path, *, read_only: bool = False) -> None:
+        """Open the file, which is a ledger already.
+
+        Arguments:
+            path: the file.
+            read_only: nobody else of this process writes to it: what the dead left behind still stands as they left it.
+        """
         self._path = path
-        with translated(path):
-            self._connection = connect(path)
-            self._connection.execute("PRAGMA query_only = ON")
+        self._read_only = read_only
+        with translated(path), ExitStack() as until:
+            if read_only:
+                self._connection = open_to_look(path, until)
+            else:
+                self._connection = connect(path)
+                until.callback(self._connection.close)
+                self._connection.execute("PRAGMA query_only = ON")
+            self._until = until.pop_all()
 
     def close(self) -> None:
         """Close the connection."""
-        self._connection.close()
+        self._until.close()
 
     def find(self, key: LedgerKey) -> Entry | None:
         """Return the newest entry of a key that did not fail."""
-        rows = self._ask(_FIND, (*attrs.astuple(key.service), key.vehicle_id))
-        return entry_from(rows[0]) if rows else None
+        departed = self._departed()
+        question = f"{_FIND} AND {departed.state} <> 'failed' ORDER BY seq DESC LIMIT 1"
+        rows = self._ask(question, (*attrs.astuple(key.service), key.vehicle_id))
+        return departed.entry(entry_from(rows[0])) if rows else None
 
     def standings(self, service: Service, vehicle_ids: Sequence[str], freshness: Freshness) -> dict[str, Standing]:
         """Return where each id stands; the new ones are left out."""
@@ -73,23 +89,29 @@ class Reader:
 
     def _judged(self, service: int, vehicle_ids: Sequence[str], freshness: Freshness) -> dict[str, Standing]:
         """Judge id by id."""
+        departed = self._departed()
         pasts: defaultdict[str, list[Past]] = defaultdict(list)
         for start in range(0, len(vehicle_ids), ROWS):
             chunk = vehicle_ids[start : start + ROWS]
             for row in self._ask(f"{_PASTS} ({','.join('?' * len(chunk))})", (service, *chunk)):
                 vehicle_id, seq, state, billing, settled_at = row
-                pasts[vehicle_id].append(Past(seq, State(state), Billing(billing), settled_at))
+                pasts[vehicle_id].append(departed.past(Past(seq, State(state), Billing(billing), settled_at)))
         judged = {vehicle_id: judge(history, freshness)[0] for vehicle_id, history in pasts.items()}
         return {vehicle_id: standing for vehicle_id, standing in judged.items() if standing is not Standing.NEW}
 
     def entries(self, state: State | None, after: int) -> list[Entry]:
         """Return the next entries after one, oldest first; an empty list at the end."""
-        return [entry_from(row) for row in self._rows(state, after)]
+        departed = self._departed()
+        return [departed.entry(entry_from(row)) for row in self._rows(state, after, departed)]
 
     def spending(self, account: str, host: str, since: float | None) -> Spending:
         """Return what an account has spent at a host."""
         with translated(self._path):
-            return patiently(lambda: spending_of(self._connection, account, host, since))
+            return patiently(lambda: self._spending(account, host, since))
+
+    def _spending(self, account: str, host: str, since: float | None) -> Spending:
+        whole = spending_of(self._connection, account, host, since)
+        return plus(whole, self._departed().spending(self._connection, account, host, since))
 
     def verify(self) -> Verification:
         """Read everything: SQLite's own check, each answer's checksum, and the sums against the entries."""
@@ -103,8 +125,15 @@ class Reader:
         problems += self._wrong_sums()
         return Verification(entries=entries, damaged=tuple(damaged), problems=tuple(problems))
 
-    def _rows(self, state: State | None, after: int) -> list[Any]:
-        condition, values = ("", ()) if state is None else ("AND state = ?", (state.value,))
+    def _departed(self) -> Departed:
+        """Return what the dead left behind. Who opens the file to write has laid it to rest already."""
+        if not self._read_only:
+            return NOBODY
+        with translated(self._path):
+            return patiently(lambda: Departed.found(self._connection))
+
+    def _rows(self, state: State | None, after: int, departed: Departed = NOBODY) -> list[Any]:
+        condition, values = ("", ()) if state is None else (f"AND {departed.state} = ?", (state.value,))
         return self._ask(f"{ENTRY} WHERE seq > ? {condition} ORDER BY seq LIMIT {ROWS}", (after, *values))
 
     def _wrong_sums(self) -> Iterator[str]:

@@ -1,0 +1,79 @@
+"""Opening a ledger only to look into it: nothing is written, neither to the file nor beside it."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+import tempfile
+from contextlib import ExitStack
+from pathlib import Path
+
+from ...errors import LedgerError
+from .connecting import require_current, settings_for_reading
+from .file import companions
+
+WRITE_AHEAD = b"\2\2"
+"""What a file's header says that is written with a log; the log is not there until somebody opens it."""
+
+TRIES = 5
+"""Copies made of a file that changes meanwhile, before giving up."""
+
+
+def open_to_look(path: Path, until: ExitStack) -> sqlite3.Connection:
+    """Open a ledger as it stands, with what other processes are writing to it; errors are SQLite's own.
+
+    Arguments:
+        path: the file, absolute.
+        until: closes it.
+
+    Raises:
+        LedgerError: it is none, or not of the newest version.
+    """
+    connection = _opened(f"{path.as_uri()}?{_mode(path)}", until)
+    try:
+        require_current(connection)
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode != sqlite3.SQLITE_READONLY_ROLLBACK:
+            raise
+        # A program died half-way through a write. Undoing that would change the file, so it is undone in a copy.
+        connection = _opened(f"{_copied(path, until).as_uri()}?mode=rw", until)
+        require_current(connection)
+    connection.execute("PRAGMA query_only = ON")
+    return connection
+
+
+def _opened(uri: str, until: ExitStack) -> sqlite3.Connection:
+    connection = sqlite3.connect(uri, uri=True, timeout=0.0, isolation_level=None)
+    until.callback(connection.close)
+    settings_for_reading(connection)
+    return connection
+
+
+def _mode(path: Path) -> str:
+    """Return how to open it: with a write-ahead header and no log beside it, SQLite would make a log.
+
+    Then nobody has it open. While somebody of this process does, there is a companion, and the file must not be opened
+    and closed past SQLite: that would drop the locks on it.
+    """
+    if any(companion.exists() for companion in companions(path)):
+        return "mode=ro"
+    with path.open("rb") as file:
+        return "immutable=1" if file.read(20)[18:] == WRITE_AHEAD else "mode=ro"
+
+
+def _copied(path: Path, until: ExitStack) -> Path:
+    """Copy the file and its journal to where nobody else can read or write them."""
+    folder = Path(until.enter_context(tempfile.TemporaryDirectory(prefix="oneauto-ledger-")))
+    names = [path.name, f"{path.name}-journal"]
+    for _ in range(TRIES):
+        before = _state(path, names)
+        for name in names:
+            shutil.copyfile(path.with_name(name), folder / name)
+        if _state(path, names) == before:
+            return folder / path.name
+    raise LedgerError("it is being written to without pause")
+
+
+def _state(path: Path, names: list[str]) -> list[tuple[int, int]]:
+    found = [path.with_name(name).stat() for name in names]
+    return [(file.st_size, file.st_mtime_ns) for file in found]

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import sys
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import attrs
+
+if TYPE_CHECKING:
+    from .. import GovernorStatistics
 
 __all__ = ["Progress", "Standing", "printable", "say", "warn"]
 
@@ -18,12 +22,43 @@ class Standing:
     Attributes:
         done: input rows that have their record.
         billed: calls charged so far.
-        turned_away: calls the service refused with 429 or 503.
+        statistics: what the governor is doing.
     """
 
     done: int
     billed: int
-    turned_away: int
+    statistics: GovernorStatistics
+
+    def figures(self, speed: float | None) -> str:
+        """Return the figures beside a bar.
+
+        Arguments:
+            speed: rows that get their record per second just now, if it is known.
+        """
+        unavailable = self.statistics.unavailable
+        figures = (
+            _pace(self.statistics, speed),
+            f"429s {self.statistics.throttled}",
+            f"500s and 503s {unavailable}" if unavailable else "",
+            f"billed {self.billed}",
+        )
+        return ", ".join(filter(None, figures))
+
+
+def _pace(statistics: GovernorStatistics, speed: float | None) -> str:
+    """Tell how fast it goes and what the key allows, or why nothing goes."""
+    if statistics.gate > 0:
+        return f"paused {math.ceil(statistics.gate)} s: Retry-After"
+    if statistics.is_outage:
+        return "outage: one call at a time"
+    return ", ".join(filter(None, ("" if speed is None else f"{speed:.0f}/s", _limit(statistics))))
+
+
+def _limit(statistics: GovernorStatistics) -> str:
+    if statistics.learnt is not None and statistics.learnt.rate is not None:
+        rate = statistics.learnt.rate
+        return f"limit {rate:.0f}/s learnt" if rate >= 10 else f"limit {rate:.2g}/s learnt"
+    return f"limit {statistics.rate:g}/s" if statistics.phase == "free" and statistics.rate is not None else ""
 
 
 class Progress(Protocol):

@@ -21,7 +21,7 @@ from .watching import progress_on
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
 
-    from .. import OneAutoClient
+    from .. import Governor, OneAutoClient
     from .job import Job
     from .progress import Progress
     from .records import VanOutcome
@@ -77,7 +77,7 @@ async def _ask(client: OneAutoClient, job: Job) -> None:
 
 async def _collect(client: OneAutoClient, job: Job) -> None:
     with progress_on(job.book.total, transient=job.brief, hidden=_prints_on_terminal(job)) as progress:
-        async with _shown(job, progress):
+        async with _shown(job, client.governor, progress):
             await _ask_for(job.book.ids, client, job)
             if job.set_aside and job.book.trouble is None:
                 await _ask_for([outcome.evdb_vehicle_id for outcome in job.set_aside], client, job, refresh=True)
@@ -115,24 +115,25 @@ def _prints_on_terminal(job: Job) -> bool:
 
 
 @contextlib.asynccontextmanager
-async def _shown(job: Job, progress: Progress) -> AsyncIterator[None]:
+async def _shown(job: Job, governor: Governor, progress: Progress) -> AsyncIterator[None]:
     """Keep the figures fresh, also while no outcome comes because a 429 holds everything."""
-    ticker = asyncio.ensure_future(_tick(job, progress))
+    ticker = asyncio.ensure_future(_tick(job, governor, progress))
     try:
         yield
     finally:
         ticker.cancel()
-        progress.show(_standing(job))
+        progress.show(_standing(job, governor))
 
 
-async def _tick(job: Job, progress: Progress) -> None:
+async def _tick(job: Job, governor: Governor, progress: Progress) -> None:
     while True:
-        progress.show(_standing(job))
+        progress.show(_standing(job, governor))
         await asyncio.sleep(TICK)
 
 
-def _standing(job: Job) -> Standing:
-    return Standing(done=job.book.done, billed=job.book.billing[Billing.BILLED], turned_away=job.wasted)
+def _standing(job: Job, governor: Governor) -> Standing:
+    statistics = governor.statistics()
+    return Standing(done=job.book.done, billed=job.book.billing[Billing.BILLED], statistics=statistics)
 
 
 def _keep(job: Job) -> None:

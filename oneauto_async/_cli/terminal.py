@@ -30,6 +30,9 @@ UPRIGHT_MOST = 2
 SHOWN_RAW = 2000
 """Characters shown of an answer that could not be used; JSON Lines and CSV hold all of it."""
 
+SPEED_OVER = 10.0
+"""Seconds over which the speed is measured: a pause is forgotten soon, and the figure does not flicker."""
+
 _CAPABILITIES = {
     "to load": "vehicle_to_load",
     "to home AC": "vehicle_to_home_ac",
@@ -47,7 +50,7 @@ class _Bar:
 
     def __init__(self, drawn: RichProgress, total: int) -> None:
         self._drawn = drawn
-        self._task = drawn.add_task("", total=total, billed=0, turned_away=0, speed_text="")
+        self._task = drawn.add_task("", total=total, figures="")
 
     def show(self, standing: Standing) -> None:
         """Move the bar."""
@@ -55,9 +58,7 @@ class _Bar:
         self._drawn.update(
             self._task,
             completed=standing.done,
-            billed=standing.billed,
-            turned_away=standing.turned_away,
-            speed_text="" if speed is None else f"{speed:.0f}/s",
+            figures=standing.figures(speed),
         )
 
 
@@ -67,12 +68,13 @@ def bar(total: int, *, transient: bool) -> Iterator[Progress]:
     columns = (
         BarColumn(bar_width=None),
         MofNCompleteColumn(),
-        TextColumn("{task.fields[speed_text]}"),
-        TextColumn("429s {task.fields[turned_away]}"),
-        TextColumn("billed {task.fields[billed]}"),
+        TextColumn("{task.fields[figures]}"),
         TimeRemainingColumn(compact=True),
     )
-    with RichProgress(*columns, console=Console(stderr=True), transient=transient, redirect_stdout=False) as drawn:
+    console = Console(stderr=True)
+    with RichProgress(
+        *columns, console=console, transient=transient, redirect_stdout=False, speed_estimate_period=SPEED_OVER
+    ) as drawn:
         yield _Bar(drawn, total)
 
 

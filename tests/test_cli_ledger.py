@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from support.cli import VANS, environment, finish, live, oneauto, posix, read_until, records, start, wait_until
+from support.cli import VANS, environment, finish, listed, live, oneauto, posix, read_until, records, start, wait_until
 
 from oneauto_async._cli import commands, main
 from oneauto_async._cli.reaching import Settings
@@ -31,13 +31,6 @@ COUNT = 60
 def ids(tmp_path: Path) -> Path:
     """A list of different ids."""
     return listed(tmp_path, *(str(10_000 + number) for number in range(COUNT)))
-
-
-def listed(folder: Path, *identifiers: str) -> Path:
-    """Write a list of ids."""
-    path = folder / "ids.txt"
-    path.write_text("".join(f"{identifier}\n" for identifier in identifiers))
-    return path
 
 
 @pytest.fixture
@@ -147,6 +140,30 @@ def test_a_second_interruption_leaves_what_was_under_way_in_doubt(tmp_path: Path
     assert "ledger resolve" in went_on.stderr
 
 
+@posix
+def test_two_interruptions_at_once_lose_no_recorded_answer(tmp_path: Path, ids: Path) -> None:
+    """In the middle of many calls: each id is answered or in doubt, in both sides' books, and none is paid twice."""
+    output = tmp_path / "out.jsonl"
+    command = ("bulk", str(ids), "-o", str(output), "--concurrency", "20", "--drain", "1000")
+    with serve(simulator := Simulator(latency=0.3)) as base_url:
+        process = start(*command, env=live(base_url))
+        wait_until(lambda: simulator.total_billed > 25)
+        process.send_signal(signal.SIGINT)
+        read_until(process.stderr, "stopping: waiting at most 1000 s")
+        process.send_signal(signal.SIGINT)
+        ended = finish(process)
+        verified = oneauto("ledger", "verify", f"{output}.ledger")
+        recorded = {
+            entry["evdb_vehicle_id"] for entry in records(oneauto("ledger", "export", f"{output}.ledger").stdout)
+        }
+        went_on = oneauto(*command, env=live(base_url))
+    outcomes = Counter(by_id(output).values())
+    assert (ended.returncode, verified.returncode, went_on.returncode in {0, 5}) == (130, 0, True)
+    assert set(simulator.bills) >= recorded
+    assert (max(simulator.requests.values()), outcomes["found"] + outcomes["in_doubt"]) == (1, COUNT)
+    assert outcomes["in_doubt"] <= 20
+
+
 def test_doubts_are_sent_again_only_on_request(tmp_path: Path) -> None:
     """--retry-in-doubt asks once more, knowingly."""
     command = ("bulk", str(listed(tmp_path, "1", "SIM-502")), "-o", str(tmp_path / "out.csv"))
@@ -219,7 +236,7 @@ def test_a_cap_holds_over_runs_and_raising_it_goes_on(tmp_path: Path, ids: Path)
             bills.append((done.returncode, simulator.total_billed))
     assert bills == [(4, 7), (4, 7), (4, 24)]
     assert "allow more with --max-calls or --max-cost" in done.stderr
-    assert "money: 17 billed (8.5 at 0.5 each)" in done.stderr
+    assert "money: 17 billed (£8.50 at £0.50 each)" in done.stderr
 
 
 def test_the_price_may_stand_in_the_environment(tmp_path: Path, ids: Path) -> None:
@@ -307,7 +324,7 @@ def test_a_person_is_asked_once(
     monkeypatch.setattr(sys, "stdin", io.StringIO(answer))
     done, _, stderr = run("bulk", str(ids), "-o", str(ids.with_name("out.csv")), "--price", "0.50")
     assert (done, simulator.total_billed, stderr.count("[y/N]")) == (code, billed, 1)
-    assert f"most it can cost: {COUNT} answers (30.00 at 0.50 each)" in stderr
+    assert f"most it can cost: {COUNT} answers (£30.00 at £0.50 each)" in stderr
 
 
 def test_nobody_is_asked_about_what_costs_nothing(
@@ -341,7 +358,7 @@ def test_a_dry_run_sends_nothing_and_needs_no_key(tmp_path: Path) -> None:
         "in doubt: 1, held",
         "duplicates: 1,",
         "invalid: 0",
-        "most it can cost: 1 answers (2 at",
+        "most it can cost: 1 answers (£2.00 at £2.00 each)",
     ):
         assert line in after.stdout
 

@@ -5,18 +5,20 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Callable
+from datetime import UTC, date, datetime, time
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+import attrs
 import click
 
 from .. import __version__
 from .exits import Exit, RefusedError
 from .progress import printable, say
+from .purse import CURRENCIES, Purse
 
 if TYPE_CHECKING:
-    from .purse import Purse
     from .reaching import Settings
 
 __all__ = ["run"]
@@ -116,34 +118,64 @@ _SHARED = (
         help="Seconds to wait after Ctrl-C for calls under way.",
     ),
     click.option(
+        "--account",
+        metavar="NAME",
+        default="default",
+        show_default=True,
+        help="Your own label of the account that pays: a ledger keeps the books of each apart.",
+    ),
+    click.option(
         "--simulate", is_flag=True, help="Ask a private simulator on this machine: no key, no cost, made-up data."
     ),
 )
 
 
-def _amount(_context: click.Context, _parameter: click.Parameter, text: str | None) -> Decimal | None:
-    """Read an exact amount of money, with or without a pound sign."""
+@attrs.frozen
+class _Amount:
+    """An exact amount of money, and the sign of its currency if it bears one."""
+
+    value: Decimal
+    sign: str
+
+
+def _amount(_context: click.Context, _parameter: click.Parameter, text: str | None) -> _Amount | None:
+    """Read an amount, with or without a sign before it."""
     if text is None:
         return None
+    bare = text.strip()
+    sign = bare[0] if bare and bare[0] in CURRENCIES else ""
     with contextlib.suppress(InvalidOperation):
-        amount = Decimal(text.strip().removeprefix("£"))
+        amount = Decimal(bare.removeprefix(sign))
         if amount.is_finite() and amount >= 0:
-            return amount
-    raise click.BadParameter(f"{text!r} is no amount such as 12.50")
+            return _Amount(amount, sign)
+    raise click.BadParameter(f"{text!r} is no amount such as 12.50 or £12.50")
+
+
+def _moment(_context: click.Context, _parameter: click.Parameter, text: str | None) -> date | None:
+    """Read a date, or a time with its zone, that has begun: from one to come, nothing would count and no cap hold."""
+    if text is None:
+        return None
+    moment = _date_or_time(text.strip())
+    begin = moment if isinstance(moment, datetime) else datetime.combine(moment, time.min, UTC)
+    if begin.tzinfo is None:
+        raise click.BadParameter(f"{text!r} is a time without a zone: add one, as in {text.strip()}Z")
+    if begin > datetime.now(UTC):
+        raise click.BadParameter(f"{text!r} is still to come, and until then no cap would hold")
+    return moment
+
+
+def _date_or_time(text: str) -> date:
+    for read in (date.fromisoformat, datetime.fromisoformat):
+        with contextlib.suppress(ValueError):
+            return read(text)
+    raise click.BadParameter(f"{text!r} is no date such as 2026-11-01")
 
 
 _OF_MONEY = (
     click.option(
-        "--ledger",
-        type=click.Path(path_type=Path),
-        help="Keep the books of what was asked and paid for in this file.  [default: OUTPUT.ledger; none with "
-        "--simulate or without -o]",
-    ),
-    click.option("--no-ledger", is_flag=True, help="Keep no books: running again pays again."),
-    click.option(
         "--max-calls",
         type=click.IntRange(min=0),
-        help="The most answers that may be charged: with a ledger, all it holds for the service count.",
+        help="The most answers that may be charged: with a ledger, all it holds for the account and service count.",
     ),
     click.option(
         "--max-cost", metavar="AMOUNT", callback=_amount, help="The same as an amount of money; needs --price."
@@ -153,7 +185,13 @@ _OF_MONEY = (
         metavar="AMOUNT",
         callback=_amount,
         envvar="ONEAUTO_PRICE",
-        help="What one answer costs; else from ONEAUTO_PRICE.",
+        help="What one answer costs, in pounds unless € or $ stands before it; else from ONEAUTO_PRICE.",
+    ),
+    click.option(
+        "--since",
+        metavar="DATE",
+        callback=_moment,
+        help="Count against the cap only what was bought from this day on, midnight UTC; needs a ledger.",
     ),
     click.option(
         "--max-age",
@@ -164,62 +202,63 @@ _OF_MONEY = (
     click.option(
         "--retry-in-doubt", is_flag=True, help="Send once more what is in doubt, which may be charged a second time."
     ),
+)
+
+_OF_LOOKUP = (
+    click.option(
+        "--format",
+        "form",
+        type=click.Choice(["table", "jsonl", "csv"]),
+        help="[default: table on a terminal, else jsonl]",
+    ),
+    click.option(
+        "--ledger",
+        type=click.Path(path_type=Path),
+        help="Keep what is bought in this file, and serve what it holds.  [default: none]",
+    ),
+    *_OF_MONEY,
+    click.option("--refresh", is_flag=True, help="Buy again whatever the ledger holds of these ids."),
+    *_SHARED,
+)
+
+_OF_BULK = (
+    click.option(
+        "-o", "--output", metavar="OUTPUT", help="Write the records to this file (.csv or .jsonl), in input order."
+    ),
+    click.option(
+        "--format",
+        "form",
+        type=click.Choice(["table", "jsonl", "csv"]),
+        help="[default: by the suffix of OUTPUT; without -o, table on a terminal, else jsonl]",
+    ),
+    click.option("--column", help="The CSV column or JSON member that holds the id; guessed, and told, if not given."),
+    click.option(
+        "--input-format",
+        type=click.Choice(["csv", "tsv", "lines", "jsonl"]),
+        help="[default: by the suffix of INPUT, else by its first line]",
+    ),
+    click.option(
+        "--ledger",
+        type=click.Path(path_type=Path),
+        help="Keep the books of what was asked and paid for in this file.  [default: OUTPUT.ledger; none with "
+        "--simulate]",
+    ),
+    click.option("--no-ledger", is_flag=True, help="Keep no books: running again pays again."),
+    *_OF_MONEY,
     click.option("--refresh-failed", is_flag=True, help="Buy again what the ledger holds and cannot be used."),
+    *_SHARED,
 )
 
 
-def _with_options_of_money(command: Command) -> Command:
-    for option in reversed(_OF_MONEY):
-        command = option(command)
-    return command
+def _with(options: tuple[Callable[[Command], Command], ...]) -> Callable[[Command], Command]:
+    """Give a command these options, in this order."""
 
+    def extended(command: Command) -> Command:
+        for option in reversed(options):
+            command = option(command)
+        return command
 
-def _purse(output: Path | None, *, ledger: Path | None, no_ledger: bool, simulate: bool, **options: Any) -> Purse:
-    """Check what the options about money mean together, and return them as a `Purse`."""
-    from .purse import Purse
-
-    if ledger is not None and no_ledger:
-        raise click.UsageError("--ledger and --no-ledger exclude each other")
-    if ledger is None and not no_ledger and not simulate and output is not None:
-        ledger = output.with_name(f"{output.name}.ledger")
-    if options["max_cost"] is not None and options["price"] is None:
-        raise click.UsageError("--max-cost needs --price, or ONEAUTO_PRICE: what one answer costs")
-    if ledger is None and (options["max_age"] is not None or options["refresh_failed"]):
-        raise click.UsageError("--max-age and --refresh-failed are about a ledger: give --ledger PATH")
-    return Purse(ledger=ledger, **options)
-
-
-def _with_shared_options(command: Command) -> Command:
-    for option in reversed(_SHARED):
-        command = option(command)
-    return command
-
-
-def _settings(*, burst: int | None, purse: Purse | None = None, **options: Any) -> Settings:
-    """Check what the options mean together, and return them as `Settings`."""
-    from .reaching import Settings
-
-    if burst is not None and options["rate"] is None:
-        raise click.UsageError("--burst needs --rate: together they say what your key allows")
-    if options["simulate"] and (options["base_url"] or options["sandbox"] or options["key_file"]):
-        raise click.UsageError("--simulate asks a private simulator: leave --base-url, --sandbox and --key-file out")
-    return (
-        Settings(burst=burst or 1, **options) if purse is None else Settings(burst=burst or 1, purse=purse, **options)
-    )
-
-
-@_cli.command("lookup", epilog=_EPILOG)
-@click.argument("ids", nargs=-1, required=True, metavar="ID...")
-@click.option(
-    "--format", "form", type=click.Choice(["table", "jsonl", "csv"]), help="[default: table on a terminal, else jsonl]"
-)
-@_with_shared_options
-def _lookup(ids: tuple[str, ...], form: str | None, **options: Any) -> Exit:
-    """Look up one id or several (evdb_vehicle_id), and print the records in the order given."""
-    settings = _settings(**options)
-    from .commands import lookup
-
-    return lookup(ids, form=form, settings=settings)
+    return extended
 
 
 _NAMES_OF_MONEY = (
@@ -228,34 +267,113 @@ _NAMES_OF_MONEY = (
     "max_calls",
     "max_cost",
     "price",
+    "since",
     "max_age",
     "retry_in_doubt",
+    "refresh",
     "refresh_failed",
 )
 
 
+def _settings(*, burst: int | None, beside: Path | None = None, **options: Any) -> Settings:
+    """Check what the options mean together, and return them as `Settings`; a ledger may stand ``beside`` an output."""
+    from .reaching import Settings
+
+    about_money = {name: options.pop(name) for name in _NAMES_OF_MONEY if name in options}
+    if burst is not None and options["rate"] is None:
+        raise click.UsageError("--burst needs --rate: together they say what your key allows")
+    if options["simulate"]:
+        beside = None
+        if options["base_url"] or options["sandbox"] or options["key_file"]:
+            raise click.UsageError(
+                "--simulate asks a private simulator: leave --base-url, --sandbox and --key-file out"
+            )
+    return Settings(burst=burst or 1, purse=_purse(beside, **about_money), **options)
+
+
+def _purse(
+    beside: Path | None,
+    *,
+    ledger: Path | None,
+    max_cost: _Amount | None,
+    price: _Amount | None,
+    no_ledger: bool = False,
+    **others: Any,
+) -> Purse:
+    """Check what the options about money mean together, and return them as a `Purse`."""
+    if ledger is not None and no_ledger:
+        raise click.UsageError("--ledger and --no-ledger exclude each other")
+    if ledger is None and beside is not None and not no_ledger:
+        ledger = beside.with_name(f"{beside.name}.ledger")
+    if max_cost is not None and price is None:
+        raise click.UsageError("--max-cost needs --price, or ONEAUTO_PRICE: what one answer costs")
+    if others["since"] is not None and max_cost is None and others["max_calls"] is None:
+        raise click.UsageError("--since is about a cap: give --max-calls or --max-cost")
+    for name in ("since", "max_age", "refresh", "refresh_failed"):
+        if ledger is None and others.get(name):
+            raise click.UsageError(f"--{name.replace('_', '-')} is about a ledger: give --ledger PATH")
+    return Purse(
+        ledger=ledger,
+        declines_ledger=no_ledger,
+        max_cost=None if max_cost is None else max_cost.value,
+        price=None if price is None else price.value,
+        currency=_currency(max_cost, price),
+        **others,
+    )
+
+
+def _currency(*amounts: _Amount | None) -> str:
+    signs = {amount.sign for amount in amounts if amount is not None and amount.sign}
+    if len(signs) > 1:
+        raise click.UsageError("--max-cost and --price are in different currencies")
+    return signs.pop() if signs else CURRENCIES[0]
+
+
+@_cli.command("lookup", epilog=_EPILOG)
+@click.argument("ids", nargs=-1, required=True, metavar="ID...")
+@_with(_OF_LOOKUP)
+def _lookup(ids: tuple[str, ...], form: str | None, **options: Any) -> Exit:
+    """Look up one id or several (evdb_vehicle_id), and print the records in the order given.
+
+    With --ledger, what was paid for is kept there and served the next time; without, each call is paid for.
+    """
+    settings = _settings(**options)
+    from .commands import lookup
+
+    return lookup(ids, form=form, settings=settings)
+
+
 @_cli.command("bulk", epilog=_EPILOG)
 @click.argument("source", metavar="INPUT")
-@click.option(
-    "-o", "--output", metavar="OUTPUT", help="Write the records to this file (.csv or .jsonl), in input order."
-)
-@click.option(
-    "--format",
-    "form",
-    type=click.Choice(["table", "jsonl", "csv"]),
-    help="[default: by the suffix of OUTPUT; without -o, table on a terminal, else jsonl]",
-)
-@click.option("--column", help="The CSV column or JSON member that holds the id; guessed, and told, if not given.")
-@click.option(
-    "--input-format",
-    type=click.Choice(["csv", "tsv", "lines", "jsonl"]),
-    help="[default: by the suffix of INPUT, else by its first line]",
-)
-@click.option("--dry-run", is_flag=True, help="Print what the run would buy, and send nothing.")
-@_with_options_of_money
-@_with_shared_options
-def _bulk(
+@click.option("--dry-run", is_flag=True, help="Print what the run would buy, and send nothing: the same as `estimate`.")
+@_with(_OF_BULK)
+def _bulk(source: str, dry_run: bool, **options: Any) -> Exit:
+    """Look up all ids of INPUT: CSV, one id per line (# starts a comment) or JSON Lines; - is standard input.
+
+    All of INPUT is read and checked before anything is sent. An id that stands in several rows is asked once. Every
+    input row gets one record, with the reason if there is no answer. OUTPUT takes its name only at the end, also after
+    Ctrl-C. Without -o, records are printed as they finish; a run that costs money then wants --ledger or --no-ledger.
+
+    The ledger keeps every answer from the moment it comes: after Ctrl-C or a crash, the same command goes on, and pays
+    for nothing twice. Without a ledger, the ids that are left are in OUTPUT.rest.txt.
+    """
+    return _run_bulk(source, dry_run=dry_run, **options)
+
+
+@_cli.command("estimate", epilog=_EPILOG)
+@click.argument("source", metavar="INPUT")
+@_with(_OF_BULK)
+def _estimate(source: str, **options: Any) -> Exit:
+    """Tell what `bulk` would buy with the same options, and the most that it could cost.
+
+    Nothing is sent, no key is needed, no file is made, and the ledger is only read.
+    """
+    return _run_bulk(source, dry_run=True, **options)
+
+
+def _run_bulk(
     source: str,
+    *,
     output: str | None,
     form: str | None,
     column: str | None,
@@ -263,19 +381,8 @@ def _bulk(
     dry_run: bool,
     **options: Any,
 ) -> Exit:
-    """Look up all ids of INPUT: CSV, one id per line (# starts a comment) or JSON Lines; - is standard input.
-
-    All of INPUT is read and checked before anything is sent. An id that stands in several rows is asked once. Every
-    input row gets one record, with the reason if there is no answer. OUTPUT takes its name only at the end, also after
-    Ctrl-C. Without -o, records are printed as they finish.
-
-    The ledger keeps every answer from the moment it comes: after Ctrl-C or a crash, the same command goes on, and pays
-    for nothing twice. Without a ledger, the ids that are left are in OUTPUT.rest.txt.
-    """
     place = None if output in (None, "-") else Path(output or "")
-    about_money = {name: options.pop(name) for name in _NAMES_OF_MONEY}
-    purse = _purse(place, simulate=options["simulate"], **about_money)
-    settings = _settings(purse=purse, **options)
+    settings = _settings(beside=place, **options)
     from .commands import bulk
 
     return bulk(source, place, form=form, column=column, input_form=input_format, settings=settings, dry_run=dry_run)
@@ -292,7 +399,7 @@ _LEDGER_PATH = click.argument("path", type=click.Path(path_type=Path))
 @_ledger.command("show")
 @_LEDGER_PATH
 def _ledger_show(path: Path) -> Exit:
-    """Tell what the ledger at PATH holds, what was spent, and list what is in doubt."""
+    """Tell what the ledger at PATH holds, what was spent, and list what is in doubt. The file is only read."""
     from .ledgers import show
 
     return show(path)
@@ -302,7 +409,10 @@ def _ledger_show(path: Path) -> Exit:
 @_LEDGER_PATH
 @click.option("--format", "form", type=click.Choice(["jsonl", "csv"]), default="jsonl", show_default=True)
 def _ledger_export(path: Path, form: str) -> Exit:
-    """Print every entry of the ledger at PATH, oldest first, with the answer as it came; a key is in none."""
+    """Print every entry of the ledger at PATH, oldest first, with the answer as it came; a key is in none.
+
+    The file is only read.
+    """
     from .ledgers import export
 
     return export(path, form)
@@ -311,7 +421,10 @@ def _ledger_export(path: Path, form: str) -> Exit:
 @_ledger.command("verify")
 @_LEDGER_PATH
 def _ledger_verify(path: Path) -> Exit:
-    """Read all of the ledger at PATH and compare it with its checksums and sums; exit 7 if anything is wrong."""
+    """Read all of the ledger at PATH and compare it with its checksums and sums; exit 7 if anything is wrong.
+
+    The file is only read.
+    """
     from .ledgers import verify
 
     return verify(path)

@@ -28,6 +28,7 @@ class Book:
         outcomes: rows per kind of outcome.
         billing: different ids per `Billing`.
         kept: of these, the ids that a ledger had the answer for, or held in doubt, before the run.
+        saved: of these, the ids whose answers were paid for before, and are served.
         is_over_budget: the budget left some out.
         attempts: requests made for the outcomes taken.
         exits: the exit codes that apply.
@@ -41,6 +42,7 @@ class Book:
         self.outcomes: Counter[str] = Counter()
         self.billing: Counter[Billing] = Counter()
         self.kept: Counter[Billing] = Counter()
+        self.saved = 0
         self.is_over_budget = False
         self.attempts = 0
         self.exits: set[Exit] = set()
@@ -98,7 +100,9 @@ class Book:
 
     def _count(self, outcome: VanOutcome) -> None:
         self.billing[outcome.receipt.billing] += 1
-        self.kept[outcome.receipt.billing] += outcome.receipt.source is Source.LEDGER
+        if outcome.receipt.source is Source.LEDGER:
+            self.kept[outcome.receipt.billing] += 1
+            self.saved += outcome.receipt.status == PAID
         self.is_over_budget |= isinstance(outcome, NotSent) and outcome.reason is NotSentReason.BUDGET
         self.attempts += outcome.receipt.attempts
         self.exits.add(exit_of(outcome))
@@ -121,6 +125,9 @@ class Book:
 
 
 _OPEN, _OWED, _SETTLED = range(3)
+
+PAID = 200
+"""The status of what is charged."""
 
 
 def _is_owed(outcome: VanOutcome) -> bool:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import ConfigurationError
 from .book import Book
-from .estimating import estimate
+from .estimating import estimate, require_means
 from .exits import Exit, RefusedError
 from .inputs import checked_arguments, read_ids
 from .job import Job
-from .outputs import checked_target, file_sink, rest_path, stdout_sink
+from .outputs import checked_target, file_sink, print_lines, rest_path, stdout_sink
 from .running import run
 
 if TYPE_CHECKING:
@@ -41,7 +40,9 @@ def bulk(
     settings: Settings,
     dry_run: bool = False,
 ) -> Exit:
-    """Look up the ids of a file."""
+    """Look up the ids of a file, or with ``dry_run`` only tell what that would buy."""
+    if not dry_run:
+        _require_means(settings)
     if output is not None:
         checked_target(output)
         _spare_the_input(source, output)
@@ -60,6 +61,13 @@ def bulk(
     return _told(job) if dry_run else _done(job)
 
 
+def _require_means(settings: Settings) -> None:
+    try:
+        require_means(settings)
+    except ConfigurationError as error:
+        raise RefusedError(str(error)) from None
+
+
 def _somebody_is_there() -> bool:
     return all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stderr))
 
@@ -71,10 +79,7 @@ def _told(job: Job) -> Exit:
         lines = estimate(job)
     except ConfigurationError as error:
         raise RefusedError(str(error)) from None
-    if sys.stdout is not None:
-        with contextlib.suppress(BrokenPipeError):
-            sys.stdout.write("".join(f"{line}\n" for line in lines))
-            sys.stdout.flush()
+    print_lines(lines)
     return Exit.OK
 
 

@@ -11,6 +11,7 @@ import attrs
 from ..errors import LedgerError
 from .exits import Exit, RefusedError
 from .progress import printable, say
+from .purse import is_there
 from .reaching import planning_client, require_key
 
 if TYPE_CHECKING:
@@ -18,8 +19,11 @@ if TYPE_CHECKING:
 
     from ..outcomes import Plan
     from .job import Job
+    from .reaching import Settings
 
-__all__ = ["estimate", "require_leave"]
+__all__ = ["estimate", "require_leave", "require_means"]
+
+A_LEDGER_IS_NEEDED = "add -o OUTPUT or --ledger PATH, or say --no-ledger"
 
 
 def estimate(job: Job) -> list[str]:
@@ -32,32 +36,57 @@ def estimate(job: Job) -> list[str]:
     return [*_lines(job, _plan(job))]
 
 
+def require_means(settings: Settings) -> None:
+    """See that a run that costs money has a key, and a ledger unless somebody will have none.
+
+    Raises:
+        RefusedError: one of them is missing. Nothing was read or sent.
+        ConfigurationError: the address is wrong.
+    """
+    if not settings.is_live:
+        return
+    require_key(settings)
+    if settings.purse.ledger is None and not settings.purse.declines_ledger:
+        raise RefusedError(f"this run costs money, and nothing would keep what it buys: {A_LEDGER_IS_NEEDED}")
+
+
 def require_leave(job: Job) -> None:
     """See that whoever pays has agreed: by a cap or, asked once, by a yes. What costs nothing needs no leave.
 
     Raises:
-        RefusedError: there is no cap and nobody to ask, or the answer was no; or there is no usable key, or the ledger
-            cannot be read. Nothing was sent.
+        RefusedError: there is no cap and nobody to ask, or the answer was no; or the ledger cannot be read. Nothing was
+            sent.
     """
     if job.brief or job.settings.purse.budget is not None or not job.settings.is_live:
         return
-    require_key(job.settings)
     plan = _plan(job)
     if plan.most_billed == 0:
         return
     if not job.may_ask:
         raise RefusedError(
             f"this run may be charged for up to {plan.most_billed} answers, and nobody is there to agree: add "
-            f"--max-calls {plan.most_billed}, or --max-cost with --price; --dry-run tells more"
+            f"--max-calls {plan.most_billed}, or --max-cost with --price; `oneauto-async estimate` tells more"
         )
     say("\n".join(_lines(job, plan)))
     _ask()
 
 
 def _ask() -> None:
+    """Ask once; whatever is no yes is a no.
+
+    Raises:
+        RefusedError: nobody agreed.
+    """
     sys.stderr.write("Ask for them? [y/N] ")
     sys.stderr.flush()
-    if sys.stdin.readline().strip().lower() not in {"y", "yes"}:
+    try:
+        answer = sys.stdin.readline()
+    except KeyboardInterrupt:
+        say("")
+        raise RefusedError("interrupted: nothing was sent", Exit.INTERRUPTED) from None
+    if not answer.endswith("\n"):
+        say("")  # the end of the input leaves the cursor behind the question
+    if answer.strip().lower() not in {"y", "yes"}:
         raise RefusedError("not agreed: nothing was sent")
 
 
@@ -88,6 +117,10 @@ def _lines(job: Job, plan: Plan) -> Iterator[str]:
         yield f"under way: {plan.under_way}, being bought by another run"
     yield f"duplicates: {job.book.duplicates}, asked once"
     yield f"invalid: {plan.invalid}"
-    yield f"most it can cost: {plan.most_billed} answers{purse.worth(plan.most_billed)}"
+    yield f"most it can cost: {plan.most_billed} answers{purse.bill(plan.most_billed)}"
     if purse.ledger is not None:
-        yield printable(f"ledger: {purse.ledger}" + ("" if purse.ledger.exists() else ", not there yet"))
+        yield printable(f"ledger: {purse.ledger}" + ("" if is_there(purse.ledger) else ", not there yet"))
+    elif job.settings.is_live:
+        yield (
+            "ledger: none, as you say" if purse.declines_ledger else f"ledger: none; for the run, {A_LEDGER_IS_NEEDED}"
+        )

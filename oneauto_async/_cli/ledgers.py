@@ -17,6 +17,7 @@ from ..ledger import Entry, Service, Spending, SqliteLedger, State
 from .exits import Exit, RefusedError
 from .outputs import silence_stdout
 from .progress import printable
+from .purse import is_there
 from .records import Format, Record, flat_formats
 
 __all__ = ["MEMBERS", "export", "resolve", "show", "verify"]
@@ -49,36 +50,37 @@ MEMBERS = (
 
 
 def show(path: Path) -> Exit:
-    """Print what a ledger holds, what was spent, and what is in doubt."""
+    """Print what a ledger holds, what was spent, and what is in doubt. Nothing is changed."""
     return _with_ledger(path, _show)
 
 
 def export(path: Path, form: str) -> Exit:
-    """Print every entry, oldest first."""
+    """Print every entry, oldest first. Nothing is changed."""
     written = flat_formats(MEMBERS)[form]
     return _with_ledger(path, lambda ledger: _export(ledger, written))
 
 
 def verify(path: Path) -> Exit:
-    """Print what is damaged, if anything."""
+    """Print what is damaged, if anything. Nothing is changed."""
     return _with_ledger(path, _verify)
 
 
 def resolve(path: Path, ids: Iterable[str], *, billed: bool, by_number: bool) -> Exit:
     """Settle doubts: all of them that were named, or none if one of them is not in doubt."""
-    return _with_ledger(path, lambda ledger: _resolve(ledger, [*dict.fromkeys(ids)], billed, by_number))
+    settled = [*dict.fromkeys(ids)]
+    return _with_ledger(path, lambda ledger: _resolve(ledger, settled, billed, by_number), read_only=False)
 
 
-def _with_ledger(path: Path, work: Work) -> Exit:
+def _with_ledger(path: Path, work: Work, *, read_only: bool = True) -> Exit:
     """Open a ledger that is there, and work with it; a reader of standard output that went away is no drama.
 
     Raises:
         RefusedError: there is no ledger, or it cannot be used.
     """
-    if not path.exists():
+    if not is_there(path):
         raise RefusedError(f"there is no ledger {path}", Exit.LEDGER)
     try:
-        return asyncio.run(_opened(path, work))
+        return asyncio.run(_opened(SqliteLedger(path, read_only=read_only), work))
     except LedgerError as error:
         raise RefusedError(str(error), Exit.LEDGER) from None
     except BrokenPipeError:
@@ -86,8 +88,8 @@ def _with_ledger(path: Path, work: Work) -> Exit:
         return Exit.OK
 
 
-async def _opened(path: Path, work: Work) -> Exit:
-    async with SqliteLedger(path) as ledger:
+async def _opened(ledger: SqliteLedger, work: Work) -> Exit:
+    async with ledger:
         return await work(ledger)
 
 
@@ -104,7 +106,7 @@ async def _show(ledger: SqliteLedger) -> Exit:
     _print(f"{sum(counts.total() for counts in states.values())} entries in {ledger.path}")
     for service, counts in states.items():
         kinds = ", ".join(f"{counts[state]} {_word(state)}" for state in State if counts[state])
-        _print(f"{service.endpoint} at {service.host}, account {service.account}: {kinds}")
+        _print(f"{_name(service)}: {kinds}")
     for account, host in dict.fromkeys((service.account, service.host) for service in states):
         _print(f"spent by account {account} at {host}: {_spent(await ledger.spending(account, host))}")
     for doubt in doubts:
@@ -128,7 +130,11 @@ def _doubt(entry: Entry) -> str:
         entry.note or "",
     )
     told = ", ".join(fact for fact in facts if fact)
-    return f"in doubt: {entry.key.vehicle_id} (entry {entry.seq}, {entry.key.service.endpoint}): {told}"
+    return f"in doubt: {entry.key.vehicle_id} (entry {entry.seq}, {_name(entry.key.service)}): {told}"
+
+
+def _name(service: Service) -> str:
+    return f"{service.endpoint} at {service.host}, account {service.account}"
 
 
 def _moment(seconds: float | None) -> str | None:

@@ -13,7 +13,7 @@ from .exits import Exit, RefusedError
 from .records import FORMATS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
     from .records import Format, Record
@@ -25,6 +25,7 @@ __all__ = [
     "Sink",
     "StreamSink",
     "file_sink",
+    "print_lines",
     "rest_path",
     "silence_stdout",
     "stdout_sink",
@@ -284,6 +285,18 @@ def write_rest(output: Path, ids: list[str]) -> Path:
     part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     part.write_text("".join(f"{identifier}\n" for identifier in ids), encoding="utf-8")
     return part.replace(path)
+
+
+def print_lines(lines: Iterable[str]) -> None:
+    """Print lines on standard output, in its encoding as far as that goes; a reader that went away is no drama."""
+    if sys.stdout is None:
+        return
+    text = "".join(f"{line}\n" for line in lines)
+    try:
+        sys.stdout.buffer.write(text.encode(sys.stdout.encoding, errors="backslashreplace"))
+        sys.stdout.buffer.flush()
+    except BrokenPipeError:
+        silence_stdout()
 
 
 def silence_stdout() -> None:

@@ -17,10 +17,10 @@ from ..settings import SANDBOX_URL, api_key_from_file, find_api_key, find_base_u
 from ..transport import HTTP11Transport
 from .exits import Exit, RefusedError
 from .progress import warn
-from .purse import Purse
+from .purse import Purse, is_there
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from ..endpoints import Endpoint
@@ -49,6 +49,7 @@ class Settings:
         vehicle: ``van`` or ``car``.
         drain: seconds to wait for answers under way after an interruption.
         simulate: a private simulator instead of the service.
+        account: the label of the account that pays.
         purse: what may be spent, and where the books are.
     """
 
@@ -61,6 +62,7 @@ class Settings:
     vehicle: str = "van"
     drain: float = 5.0
     simulate: bool = False
+    account: str = "default"
     purse: Purse = attrs.field(factory=Purse)
 
     @property
@@ -90,7 +92,9 @@ def client_for(settings: Settings) -> Iterator[OneAutoClient]:
         ConfigurationError: another setting is wrong.
     """
     if not settings.simulate:
-        yield _client(settings, _key(settings.key_file), **_address(settings))
+        with _remarks_on_the_key(warn):
+            key = _key(settings.key_file)
+        yield _client(settings, key, **_address(settings))
         return
     from ..testing import SIMULATOR_KEY, Simulator, serve
 
@@ -101,29 +105,30 @@ def client_for(settings: Settings) -> Iterator[OneAutoClient]:
 
 
 def planning_client(settings: Settings) -> OneAutoClient:
-    """Make a client that only plans: it has no key, and no ledger unless there is one already.
+    """Make a client that only plans: it has no key, and no ledger unless there is one already, which it only reads.
 
     Raises:
         ConfigurationError: a setting is wrong.
     """
     ledger = settings.purse.ledger
-    if ledger is not None and not ledger.exists():
-        settings = attrs.evolve(settings, purse=attrs.evolve(settings.purse, ledger=None))
+    if ledger is not None and not is_there(ledger):
+        settings = attrs.evolve(settings, purse=settings.purse.without_ledger())
     address = {"base_url": SIMULATED_URL} if settings.simulate else _address(settings)
-    return _client(settings, "none", **address)
+    return _client(settings, "none", read_only=True, **address)
 
 
 def require_key(settings: Settings) -> None:
     """Raise `RefusedError` if there is no usable key."""
     if not settings.simulate:
-        _key(settings.key_file)
+        with _remarks_on_the_key(lambda remark: None):
+            _key(settings.key_file)
 
 
 def _address(settings: Settings) -> dict[str, Any]:
     return {"base_url": settings.base_url, "sandbox": settings.sandbox or None}
 
 
-def _client(settings: Settings, key: str, **where: Any) -> OneAutoClient:
+def _client(settings: Settings, key: str, *, read_only: bool = False, **where: Any) -> OneAutoClient:
     purse = settings.purse
     return OneAutoClient(
         key,
@@ -132,7 +137,8 @@ def _client(settings: Settings, key: str, **where: Any) -> OneAutoClient:
         retry=RetryPolicy(resend_in_doubt=int(purse.retry_in_doubt)),
         timeouts=Timeouts(drain=settings.drain),
         budget=purse.budget,
-        ledger=None if purse.ledger is None else SqliteLedger(purse.ledger),
+        ledger=None if purse.ledger is None else SqliteLedger(purse.ledger, read_only=read_only),
+        account=settings.account,
         **where,
     )
 
@@ -155,13 +161,18 @@ class _Rerouted(HTTP11Transport):
 
 
 def _key(key_file: Path | None) -> str:
-    """Find the key in the file or the environment; what is odd about it is told in a line of its own."""
+    """Find the key in the file or the environment."""
+    try:
+        return (find_api_key(None) if key_file is None else api_key_from_file(key_file)).reveal()
+    except ConfigurationError as error:
+        raise RefusedError(f"{error}; here: --key-file FILE, or --simulate to try without one", Exit.KEY) from None
+
+
+@contextlib.contextmanager
+def _remarks_on_the_key(told: Callable[[str], None]) -> Iterator[None]:
+    """Tell what is odd about the key, each in a line of its own, at the end of the block."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        try:
-            secret = find_api_key(None) if key_file is None else api_key_from_file(key_file)
-        except ConfigurationError as error:
-            raise RefusedError(f"{error}; here: --key-file FILE, or --simulate to try without one", Exit.KEY) from None
+        yield
     for warning in caught:
-        warn(str(warning.message))
-    return secret.reveal()
+        told(str(warning.message))

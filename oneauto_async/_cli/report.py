@@ -30,7 +30,8 @@ def beginning(job: Job) -> str:
 def unread(job: Job) -> str:
     """Return the line for a reader of standard output that went away, as ``head`` does when it has seen enough."""
     lost = len(job.book.stranded)
-    where = "-o keeps all" if job.settings.purse.ledger is None else "the ledger keeps what was paid for"
+    kept = "the ledger keeps what was paid for, and the same command serves it again"
+    where = "-o keeps all" if job.settings.purse.ledger is None else kept
     return f"stopped: standard output was closed; {_money(job)}; {lost} records could not be handed over ({where})"
 
 
@@ -60,11 +61,21 @@ def _outcomes(job: Job) -> str:
 
 
 def _money(job: Job) -> str:
-    billing, kept, purse = job.book.billing, job.book.kept, job.settings.purse
-    billed, served, earlier = billing[Billing.BILLED], kept[Billing.NOT_BILLED], kept[Billing.UNKNOWN]
-    unknown = f"{billing[Billing.UNKNOWN]} in doubt" + (f" ({earlier} of them before this run)" if earlier else "")
-    money = f"{billed} billed{purse.worth(billed)}, {billing[Billing.NOT_BILLED] - served} not billed, {unknown}"
-    return money if purse.ledger is None else f"{money}, {served} served by the ledger"
+    billing, purse = job.book.billing, job.settings.purse
+    billed, served = billing[Billing.BILLED], job.book.kept[Billing.NOT_BILLED]
+    parts = [f"{billed} billed{purse.bill(billed)}", f"{billing[Billing.NOT_BILLED] - served} not billed", _doubts(job)]
+    if purse.ledger is not None:
+        worth = purse.worth(job.book.saved)
+        parts.append(f"{served} served by the ledger" + (f" ({worth} saved)" if worth and served else ""))
+    return ", ".join(parts)
+
+
+def _doubts(job: Job) -> str:
+    count, earlier = job.book.billing[Billing.UNKNOWN], job.book.kept[Billing.UNKNOWN]
+    worth = job.settings.purse.worth(count)
+    remarks = (f"{earlier} of them before this run" if earlier else "", f"at most {worth}" if worth and count else "")
+    told = ", ".join(filter(None, remarks))
+    return f"{count} in doubt" + (f" ({told})" if told else "")
 
 
 def _calls(job: Job) -> str:
@@ -83,20 +94,23 @@ def _remarks(job: Job) -> Iterator[str]:
     if problem is not None and not job.brief:
         yield printable(f"first problem: {problem['evdb_vehicle_id']}: {problem['error']}: {problem['message']}")
     if job.book.billing[Billing.UNKNOWN]:
-        yield "in doubt: sent, and no trustworthy answer; it may have been charged, so nothing asks again by itself"
         yield from _about_doubts(job.settings.purse.ledger)
     if job.settings.simulate:
         yield "simulated: the data are made up and nothing was paid"
 
 
 def _about_doubts(ledger: Path | None) -> Iterator[str]:
-    if ledger is not None:
-        path = shlex.quote(str(ledger))
-        yield printable(
-            f"to settle them: compare `oneauto-async ledger show {path}` with the vendor's log, and say what became of "
-            f"each: `oneauto-async ledger resolve {path} --not-billed ID` or `--billed ID`; or run again with "
-            "--retry-in-doubt, which may pay twice"
-        )
+    what = "in doubt: sent, and no trustworthy answer; it may have been charged"
+    if ledger is None:
+        yield f"{what}: look into the vendor's log before you ask again"
+        return
+    path = shlex.quote(str(ledger))
+    yield f"{what}, so nothing asks again by itself"
+    yield printable(
+        f"to settle them: compare `oneauto-async ledger show {path}` with the vendor's log, and say what became of "
+        f"each: `oneauto-async ledger resolve {path} --not-billed ID` or `--billed ID`; or run again with "
+        "--retry-in-doubt, which may pay twice"
+    )
 
 
 def how_to_go_on(job: Job, left: int, rest: Path | None) -> list[str]:
@@ -110,10 +124,10 @@ def how_to_go_on(job: Job, left: int, rest: Path | None) -> list[str]:
         ]
     if rest is None:
         cost = " and pays for the answered ones once more" if job.book.has_answers else ""
-        return [f"{what}; running the whole input again asks for every id{cost}"]
+        return [f"{what}; running the same command again asks for every id{cost}"]
     assert job.output is not None
     onward = job.output.with_name(f"{job.output.stem}.rest{job.output.suffix}")
     return [
         f"{what}; they are in {rest}: run `oneauto-async bulk {rest} -o {onward}` for these alone",
-        "running the whole input again would ask, and pay, for the answered ids once more",
+        "running the same command again would ask, and pay, for the answered ids once more",
     ]

@@ -78,7 +78,7 @@ async def _ask(client: OneAutoClient, job: Job) -> None:
 async def _collect(client: OneAutoClient, job: Job) -> None:
     with progress_on(job.book.total, transient=job.brief, hidden=_prints_on_terminal(job)) as progress:
         async with _shown(job, client.governor, progress):
-            await _ask_for(job.book.ids, client, job)
+            await _ask_for(job.book.ids, client, job, refresh=job.settings.purse.refresh)
             if job.set_aside and job.book.trouble is None:
                 await _ask_for([outcome.evdb_vehicle_id for outcome in job.set_aside], client, job, refresh=True)
 
@@ -175,7 +175,9 @@ def _exits(job: Job) -> set[Exit]:
 def _save_the_rest(job: Job) -> None:
     """Write the ids that are left next to the output, and tell how to go on."""
     left = job.book.left()
-    if not left or job.brief:
+    if not left and job.was_interrupted:
+        say("interrupted: no ids are left that were not asked for")
+    if not left or (job.brief and not job.book.is_over_budget and not job.was_interrupted):
         return
     rest = None
     if job.output is not None and job.settings.purse.ledger is None and job.kept and job.book.has_answers:

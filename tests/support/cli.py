@@ -54,6 +54,13 @@ def oneauto(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]
     return finish(start(*arguments, **options))
 
 
+def listed(folder: Path, *identifiers: str) -> Path:
+    """Write a list of ids."""
+    path = folder / "ids.txt"
+    path.write_text("".join(f"{identifier}\n" for identifier in identifiers))
+    return path
+
+
 def records(text: str) -> list[dict[str, Any]]:
     """Read JSON Lines."""
     return [json.loads(line) for line in text.splitlines()]

@@ -258,12 +258,12 @@ def without_rights(path: Path) -> Iterator[Callable[[], None]]:
 
 
 @posix
-@pytest.mark.parametrize("state", ["closed", "left behind", "cut short", "write-ahead header"])
+@pytest.mark.parametrize("state", ["closed", "left behind", "cut short", "write-ahead header", "log without index"])
 def test_a_file_that_may_only_be_read_is_enough(
     path: Path, without_rights: Callable[[], None], request: pytest.FixtureRequest, state: str
 ) -> None:
     """In a folder that may only be read, whatever state the file was left in. (Nothing is forbidden to root.)"""
-    if state == "left behind":
+    if state in {"left behind", "log without index"}:
         request.getfixturevalue("left_behind")
     else:
         asyncio.run(_make(path))
@@ -273,10 +273,13 @@ def test_a_file_that_may_only_be_read_is_enough(
         with sqlite3.connect(path) as other:
             other.execute("PRAGMA journal_mode = WAL")
         other.close()
+    if state == "log without index":
+        path.with_name(f"{path.name}-shm").unlink(missing_ok=True)
     without_rights()
-    before = on_disk(path)
+    before, names = on_disk(path), {file.name for file in path.parent.iterdir()}
     entries, spending, _ = asyncio.run(looked(path))
     assert (on_disk(path), spending.billed) == (before, 1)
+    assert {file.name for file in path.parent.iterdir()} == names
     assert entries[0].state is State.ANSWERED
 
 

@@ -29,16 +29,30 @@ def open_to_look(path: Path, until: ExitStack) -> sqlite3.Connection:
     Raises:
         LedgerError: it is none, or not of the newest version.
     """
+    connection = _looking(path, until)
+    connection.execute("PRAGMA query_only = ON")
+    return connection
+
+
+def _looking(path: Path, until: ExitStack) -> sqlite3.Connection:
+    log, index = (path.with_name(f"{path.name}{ending}") for ending in ("-wal", "-shm"))
+    if log.exists() and not index.exists():  # copied without it; SQLite would make one
+        return _opened_copy(path, until)
     connection = _opened(f"{path.as_uri()}?{_mode(path)}", until)
     try:
         require_current(connection)
     except sqlite3.OperationalError as error:
-        if error.sqlite_errorcode != sqlite3.SQLITE_READONLY_ROLLBACK:
+        if getattr(error, "sqlite_errorcode", 0) != sqlite3.SQLITE_READONLY_ROLLBACK:
             raise
-        # A program died half-way through a write. Undoing that would change the file, so it is undone in a copy.
-        connection = _opened(f"{_copied(path, until).as_uri()}?mode=rw", until)
-        require_current(connection)
-    connection.execute("PRAGMA query_only = ON")
+        # A program died half-way through a write. Undoing that would change the file.
+        return _opened_copy(path, until)
+    return connection
+
+
+def _opened_copy(path: Path, until: ExitStack) -> sqlite3.Connection:
+    """Open a copy instead, in which SQLite may mend what it finds."""
+    connection = _opened(f"{_copied(path, until).as_uri()}?mode=rw", until)
+    require_current(connection)
     return connection
 
 
@@ -62,9 +76,9 @@ def _mode(path: Path) -> str:
 
 
 def _copied(path: Path, until: ExitStack) -> Path:
-    """Copy the file and its journal to where nobody else can read or write them."""
+    """Copy the file with its journal or log to where nobody else can read or write them."""
     folder = Path(until.enter_context(tempfile.TemporaryDirectory(prefix="oneauto-ledger-")))
-    names = [path.name, f"{path.name}-journal"]
+    names = [name.name for name in (path, *companions(path)) if name.exists() and not name.name.endswith("-shm")]
     for _ in range(TRIES):
         before = _state(path, names)
         for name in names:

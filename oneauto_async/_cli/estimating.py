@@ -77,9 +77,9 @@ def _ask() -> None:
     Raises:
         RefusedError: nobody agreed.
     """
-    sys.stderr.write("Ask for them? [y/N] ")
-    sys.stderr.flush()
     try:
+        sys.stderr.write("Ask for them? [y/N] ")
+        sys.stderr.flush()
         answer = sys.stdin.readline()
     except KeyboardInterrupt:
         say("")

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
 import pytest_asyncio
+from support import examples
 from support.raw import RawServer, raw_server
 
 from oneauto_async.testing import VirtualClock, refuse_live_hosts
+
+examples.register()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_finish() -> None:
+    """Spare the collector what stays until the end: thousands of tests, looked through again and again, take long."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

@@ -13,8 +13,8 @@ from typing import get_args
 import attrs
 import pytest
 from hypothesis import given
-from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
+from support.examples import examples
 
 from oneauto_async._classify import (
     EXCERPT,
@@ -420,7 +420,7 @@ statuses = st.integers() | st.integers(100, 610) | st.sampled_from([200, 206, 40
 
 
 @given(statuses, header_lists, bodies, st.none() | st.sampled_from(Flaw))
-@hypothesis_settings(max_examples=1_000, deadline=None)
+@examples(1_000)
 def test_any_reply_gets_a_verdict(status: int, headers: Headers, body: bytes, flaw: Flaw | None) -> None:
     """Any status, any headers, any bytes: a verdict with a price, and no exception (B33, B34)."""
     verdict = classify(status, headers, body, flaw)
@@ -429,28 +429,25 @@ def test_any_reply_gets_a_verdict(status: int, headers: Headers, body: bytes, fl
 
 
 @given(header_lists, bodies, st.none() | st.sampled_from(Flaw))
-@hypothesis_settings(deadline=None)
 def test_every_200_is_billed(headers: Headers, body: bytes, flaw: Flaw | None) -> None:
     """The vendor charges for the status, whatever is behind it."""
     assert classify(200, headers, body, flaw).billing is BILLED
 
 
 @given(st.integers().filter(lambda status: status != 200), header_lists, bodies)
-@hypothesis_settings(deadline=None)
 def test_nothing_but_a_200_is_billed(status: int, headers: Headers, body: bytes) -> None:
     """Another status is free or unknown, never known to be charged."""
     assert classify(status, headers, body).billing is not BILLED
 
 
 @given(statuses, header_lists, bodies, st.none() | st.sampled_from(Flaw))
-@hypothesis_settings(max_examples=300)
+@examples(300)
 def test_the_status_alone_tells_the_charge(status: int, headers: Headers, body: bytes, flaw: Flaw | None) -> None:
     """What is written down before a body is read agrees with what is found in it."""
     assert charge_of(status) is classify(status, headers, body, flaw).billing
 
 
 @given(statuses, bodies)
-@hypothesis_settings(deadline=None)
 def test_what_is_quoted_is_one_short_printable_line(status: int, body: bytes) -> None:
     """Foreign text can neither break a log line nor flood it."""
     text = getattr(classify(status, (), body), "text", "")

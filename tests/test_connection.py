@@ -11,8 +11,8 @@ import attrs
 import httpx
 import pytest
 from hypothesis import given
-from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
+from support.examples import examples
 from support.raw import ANSWER, http, split
 
 from oneauto_async._wire.connection import Connection, Patience
@@ -275,7 +275,7 @@ def runner() -> Iterator[asyncio.Runner]:
 
 
 @given(data=BYTES, cuts=st.lists(st.integers(0, 300), max_size=6), turns=st.booleans(), end=st.sampled_from([*ENDS]))
-@hypothesis_settings(max_examples=500, deadline=None)
+@examples(500)
 def test_any_bytes_are_an_answer_or_a_typed_error(
     runner: asyncio.Runner, data: bytes, cuts: list[int], turns: bool, end: str
 ) -> None:

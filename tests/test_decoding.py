@@ -9,8 +9,8 @@ from collections.abc import Callable
 
 import pytest
 from hypothesis import example, given
-from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
+from support.examples import examples
 
 from oneauto_async._classify import Flaw
 from oneauto_async._wire.decoding import decode
@@ -101,7 +101,7 @@ def test_the_limit_is_exact(coding: str, compress: Callable[[bytes], bytes], lim
 @given(st.sampled_from(CODINGS), st.binary(max_size=64), st.integers(1, 2_000), st.integers(1, 70_000))
 @example(("gzip", gzip.compress), b"\x00", 300, 1)
 @example(("Deflate", raw_deflate), b"\x90\x00\x90\x90", 34, 5)
-@hypothesis_settings(max_examples=300, deadline=None)
+@examples(300)
 def test_any_body_is_whole_or_too_large(
     coding: tuple[str, Callable[[bytes], bytes]], piece: bytes, times: int, limit: int
 ) -> None:
@@ -112,7 +112,7 @@ def test_any_body_is_whole_or_too_large(
 
 
 @given(st.sampled_from(["gzip", "x-gzip", "deflate", "br", ""]), st.binary(), st.integers(1, 1_000))
-@hypothesis_settings(max_examples=300, deadline=None)
+@examples(300)
 def test_any_bytes_give_bytes(coding: str, body: bytes, limit: int) -> None:
     """Garbage raises nothing (B34)."""
     decoded, _ = decode(coding, body, limit)

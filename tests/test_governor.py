@@ -6,8 +6,9 @@ import asyncio
 from itertools import pairwise
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from support.examples import examples
 
 from oneauto_async import (
     Failed,
@@ -32,7 +33,7 @@ async def take(governor: Governor, count: int) -> list[float]:
     return sorted(grant.at for grant in grants)
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(rate=st.floats(0.5, 500), burst=st.integers(1, 200), count=st.integers(1, 400))
 def test_no_window_holds_more_than_the_limit_allows(rate: float, burst: int, count: int) -> None:
     """In any window of w seconds there are at most w * rate + burst grants."""

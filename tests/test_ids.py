@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 from hypothesis import given
-from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from oneauto_async._ids import MAX_LENGTH, canonical_id, shown_id
@@ -70,7 +69,6 @@ ids = st.text(max_size=MAX_LENGTH + 2) | st.integers()
 
 
 @given(ids)
-@hypothesis_settings(deadline=None)
 def test_a_canonical_id_is_fit_to_be_sent_and_stays_the_same(value: str | int) -> None:
     """It is short, trimmed, printable UTF-8, and its own canonical form; nothing else is raised than the refusal."""
     try:
@@ -82,14 +80,12 @@ def test_a_canonical_id_is_fit_to_be_sent_and_stays_the_same(value: str | int) -
 
 
 @given(st.integers(min_value=0, max_value=10**MAX_LENGTH - 1), st.sampled_from(["", " ", "\n", "\t "]))
-@hypothesis_settings(deadline=None)
 def test_a_number_and_its_text_are_the_same_id(value: int, space: str) -> None:
     """1001 and "1001" are one van (X05)."""
     assert canonical_id(value) == canonical_id(f"{space}{value}{space}")
 
 
 @given(st.one_of(ids, st.none(), st.binary(), st.floats(), st.lists(st.text())))
-@hypothesis_settings(deadline=None)
 def test_any_input_can_be_shown(value: object) -> None:
     """An invalid id is reported in one short printable line, whatever it is: it must not break its batch."""
     shown = shown_id(value)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import h11
 import pytest
 from hypothesis import example, given
-from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
+from support.examples import examples
 from support.raw import split
 
 from oneauto_async._wire.reading import BadResponseError, Bounds, Framing, ResponseReader
@@ -340,7 +340,7 @@ def facts(reader: ResponseReader) -> tuple[object, ...]:
 
 
 @given(sound_responses(), CUTS)
-@hypothesis_settings(max_examples=300, deadline=None)
+@examples(300)
 def test_cuts_change_nothing(sound: tuple[bytes, bool], cuts: list[int]) -> None:
     """A response in pieces is the response in one piece."""
     response, eof = sound
@@ -378,7 +378,7 @@ def lowered(reader: ResponseReader) -> list[tuple[bytes, bytes]]:
 
 
 @given(sound_responses())
-@hypothesis_settings(max_examples=300, deadline=None)
+@examples(300)
 def test_h11_reads_the_same(sound: tuple[bytes, bool]) -> None:
     """The parser under stock httpx comes to the same status, headers and body."""
     response, eof = sound
@@ -453,7 +453,7 @@ def drain(reader: ResponseReader, pieces: list[bytes], eof: bool) -> bool:
 
 @given(st.one_of(JUNK, mutated()), CUTS, st.booleans())
 @example(b"\r\n" * 200, [], False)
-@hypothesis_settings(max_examples=500, deadline=None)
+@examples(500)
 def test_any_bytes_are_a_response_or_refused(data: bytes, cuts: list[int], eof: bool) -> None:
     """No other exception, no more than the bounds, and whole only if the framing says so."""
     reader = ResponseReader(TINY)
@@ -485,7 +485,7 @@ def assert_the_framing_says_so(reader: ResponseReader, data: bytes, eof: bool) -
 
 
 @given(st.one_of(JUNK, mutated()), CUTS, st.booleans())
-@hypothesis_settings(max_examples=500, deadline=None)
+@examples(500)
 def test_cuts_change_nothing_about_any_bytes(data: bytes, cuts: list[int], eof: bool) -> None:
     """What is whole, what is surplus and what is refused does not depend on how the network cuts."""
     whole, pieces = ResponseReader(TINY), ResponseReader(TINY)
@@ -497,7 +497,7 @@ def test_cuts_change_nothing_about_any_bytes(data: bytes, cuts: list[int], eof: 
 
 
 @given(mutated(), st.booleans())
-@hypothesis_settings(max_examples=500, deadline=None)
+@examples(500)
 def test_h11_never_reads_another_answer(data: bytes, eof: bool) -> None:
     """What both accept, both read alike."""
     reader = ResponseReader(SMALL)

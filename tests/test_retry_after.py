@@ -6,8 +6,8 @@ import math
 
 import pytest
 from hypothesis import example, given
-from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
+from support.examples import examples
 
 from oneauto_async._retry_after import RetryAfter, parse_retry_after
 
@@ -123,7 +123,7 @@ _values = st.text() | st.lists(_pieces, max_size=7).map(" ".join)
 @given(st.lists(_values, max_size=3), st.none() | _values)
 @example(["9" * 5_000], None)
 @example(["Fri, 31 Dec 9999 23:59:59 -2359"], None)
-@hypothesis_settings(max_examples=500, deadline=None)
+@examples(500)
 def test_any_headers_give_a_wait_that_can_be_slept(values: list[str], date: str | None) -> None:
     """Whatever the headers say, nothing raises and no wait is negative, infinite or not a number."""
     retry_after = parse_retry_after(values, date)

@@ -12,7 +12,6 @@ from typing import Any
 import attrs
 import pytest
 from hypothesis import given
-from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from oneauto_async.errors import ConfigurationError
@@ -116,7 +115,6 @@ def test_a_key_is_text(argument: Any) -> None:
 
 
 @given(st.text())
-@hypothesis_settings(deadline=None)
 def test_any_text_is_a_sendable_key_or_refused(text: str) -> None:
     """What is accepted is the text itself, trimmed, in visible ASCII."""
     try:
@@ -338,7 +336,6 @@ def test_a_password_in_the_address_is_refused_and_not_shown(scheme: str, place: 
 
 
 @given(st.text() | st.text().map("https://".__add__) | st.text().map("http://".__add__))
-@hypothesis_settings(deadline=None)
 def test_any_text_is_a_safe_address_or_refused(text: str) -> None:
     """What is accepted is https, or http to this machine, and nothing else is raised than the refusal."""
     try:

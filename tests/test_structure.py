@@ -13,8 +13,8 @@ import attrs
 import cattrs
 import pytest
 from hypothesis import given
-from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
+from support.examples import examples
 
 from oneauto_async._structure import SchemaMismatch, make_converter, structure_function
 from oneauto_async.endpoints import CAR_BIDIRECTIONAL_CHARGING, VAN_BIDIRECTIONAL_CHARGING, Endpoint
@@ -334,7 +334,7 @@ good_fields = {
 
 
 @given(json_values | st.dictionaries(st.sampled_from(list(RESULT)) | st.text(), json_values, max_size=5))
-@hypothesis_settings(max_examples=1_000, deadline=None)
+@examples(1_000)
 def test_any_json_value_is_a_record_or_a_mismatch(value: Any) -> None:
     """No other exception; and a record is always legal JSON again (B33)."""
     with contextlib.suppress(SchemaMismatch):
@@ -345,7 +345,6 @@ def test_any_json_value_is_a_record_or_a_mismatch(value: Any) -> None:
 @given(
     st.fixed_dictionaries({}, optional=good_fields), st.dictionaries(st.text(), st.integers() | st.text(), max_size=2)
 )
-@hypothesis_settings(deadline=None)
 def test_what_was_sent_comes_back_out(result: dict[str, Any], unknown: dict[str, Any]) -> None:
     """A record's ``to_dict()`` is the answer it was made from, its missing fields null."""
     sent = unknown | result

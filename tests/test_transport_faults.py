@@ -22,8 +22,8 @@ from typing import Any
 import attrs
 import pytest
 from hypothesis import given
-from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
+from support.examples import examples
 from support.raw import (
     ANSWER,
     CANARY_KEY,
@@ -288,7 +288,7 @@ async def fresh(server: RawServer) -> AsyncIterator[OneAutoClient]:
 
 
 @given(name=st.sampled_from([*SHORT]), cuts=st.lists(st.integers(1, 700), min_size=1, max_size=6))
-@hypothesis_settings(max_examples=70, deadline=None)
+@examples(70)
 def test_it_does_not_depend_on_how_the_network_cuts(
     runner: asyncio.Runner, running_server: RawServer, name: str, cuts: list[int]
 ) -> None:
@@ -306,7 +306,7 @@ async def _cut(server: RawServer, case: Case, cuts: list[int]) -> None:
 
 
 @given(data=st.data(), cuts=st.lists(st.integers(1, 700), max_size=3), reset=st.booleans())
-@hypothesis_settings(max_examples=70, deadline=None)
+@examples(70)
 def test_an_answer_that_breaks_off_anywhere_is_never_a_record(
     runner: asyncio.Runner, running_server: RawServer, data: st.DataObject, cuts: list[int], reset: bool
 ) -> None:
@@ -356,7 +356,7 @@ HEADERS = st.dictionaries(
     body=(ENVELOPES | JSON).map(lambda value: json.dumps(value).encode()) | st.binary(max_size=50),
     headers=HEADERS,
 )
-@hypothesis_settings(max_examples=120, deadline=None)
+@examples(120)
 def test_any_body_and_headers_give_an_outcome(
     runner: asyncio.Runner, running_server: RawServer, number: int, body: bytes, headers: dict[str, str]
 ) -> None:

@@ -7,18 +7,19 @@ import contextlib
 
 import httpx
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scenarios.gateway import ACCEPTED, QUOTA, REFUSED, UNAVAILABLE, UNREACHABLE, Gateway
 from scenarios.ideal import ideal_time
 from scenarios.named import FIFTY
 from scenarios.world import Bucket, Change, Latency, Limit, Outage, Quota, Stall, World
+from support.examples import examples
 
 from oneauto_async.testing import VirtualClock
 from oneauto_async.testing.clock import VirtualEventLoop
 
 
-@settings(max_examples=50, deadline=None)
+@examples(50)
 @given(
     rate=st.floats(0.5, 500),
     burst=st.integers(1, 50),

@@ -23,6 +23,9 @@ _KEEP_ALIVE = 75
 _SETTLING = 0.01
 """Seconds in which connections that were just accepted become known to the server."""
 
+_PATIENCE = 1.0
+"""Seconds that calls which were cut off are given to end."""
+
 
 def run_server(app: ASGIApp, listener: socket.socket, ready: Future[Callable[[], None]]) -> None:
     """Serve an app on a listening socket until it is stopped; ``ready`` gets the function that stops it."""
@@ -49,7 +52,6 @@ class _Server(uvicorn.Server):
             server_header=False,
             date_header=False,  # the simulator dates its answers itself, in virtual time too
             timeout_keep_alive=_KEEP_ALIVE,
-            timeout_graceful_shutdown=1,
         )
         super().__init__(config)
         self._listener = listener
@@ -77,6 +79,13 @@ class _Server(uvicorn.Server):
         await asyncio.sleep(0)  # the connections learn of it first, and so report no fault when their calls end
         for task in list(self.server_state.tasks):
             task.cancel()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stop listening, and wait for the calls that were cut off: uvicorn's own looks for them ten times a second."""
+        for server in self.servers:
+            server.close()
+        if self.server_state.tasks:
+            await asyncio.wait(self.server_state.tasks, timeout=_PATIENCE)
 
 
 def _ended_quietly(app: ASGIApp) -> ASGIApp:

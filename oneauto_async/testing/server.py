@@ -57,7 +57,7 @@ def serve(app: ASGIApp, *, host: str = "127.0.0.1", port: int = 0) -> Iterator[s
     """Serve an ASGI app over HTTP from a thread with its own event loop, and give its base URL.
 
     The server listens when the block is entered. When it is left, open connections are cut, calls under way are ended,
-    and the thread is gone. It can be entered from a test that is async or not; leaving takes a tenth of a second.
+    and the thread is gone. It can be entered from a test that is async or not.
 
     Args:
         app: the app. It gets no lifespan events.

@@ -5,15 +5,15 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections import defaultdict
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Protocol
+from typing import TypeAlias
+from xml.etree import ElementTree as ET
 
 import pytest
 
 import oneauto_async.testing
-
-pytest_plugins = ["pytester"]
 
 PLUGIN = "oneauto_async.testing.pytest_plugin"
 ROOT = Path(oneauto_async.testing.__file__).parents[2]
@@ -36,30 +36,7 @@ def get(server, evdb_vehicle_id):
 """
 
 
-class Passes(Protocol):
-    def __call__(self, body: str, count: int) -> None: ...
-
-
-@pytest.fixture
-def passes(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Passes:
-    """A function that runs tests in a fresh pytest, warnings as errors, and requires so many to pass."""
-    # An installed library is found by its entry point; naming the plugin as well would register it twice.
-    installed = any(entry.value == PLUGIN for entry in entry_points(group="pytest11"))
-    options = [] if installed else ["-p", PLUGIN]
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])))
-    pytester.makeini(INI)
-
-    def run(body: str, count: int) -> None:
-        pytester.makepyfile(HEADER + body)
-        pytester.runpytest_subprocess(*options).assert_outcomes(passed=count)
-
-    return run
-
-
-def test_a_simulator_in_the_process(passes: Passes) -> None:
-    """``oneauto_simulator`` is a fresh simulator for every test."""
-    passes(
-        """
+IN_THE_PROCESS = """
 @pytest.mark.asyncio
 @pytest.mark.parametrize("time", [1, 2])
 async def test_it(oneauto_simulator: Simulator, time: int) -> None:
@@ -68,15 +45,9 @@ async def test_it(oneauto_simulator: Simulator, time: int) -> None:
         response = await client.get("http://simulator" + PATH + "12345", headers=headers)
     assert response.json()["result"]["simulated"] is True
     assert oneauto_simulator.bills == {"12345": 1}
-""",
-        2,
-    )
+"""
 
-
-def test_a_simulator_on_a_socket(passes: Passes) -> None:
-    """``oneauto_server`` has an address, a key and books, in sync and async tests."""
-    passes(
-        """
+ON_A_SOCKET = """
 def test_sync(oneauto_server: SimulatorServer) -> None:
     assert get(oneauto_server, "12345").status_code == 200
     assert get(oneauto_server, "SIM-204").status_code == 204
@@ -89,15 +60,9 @@ async def test_async(oneauto_server: SimulatorServer) -> None:
     async with httpx.AsyncClient(trust_env=False, headers={"x-api-key": oneauto_server.api_key}) as client:
         responses = await asyncio.gather(*(client.get(f"{oneauto_server.base_url}{PATH}{n}") for n in range(10)))
     assert oneauto_server.bills.total() == len(responses) == 10
-""",
-        2,
-    )
+"""
 
-
-def test_many_simulators_with_options(passes: Passes) -> None:
-    """``oneauto_serve`` starts as many as the test wants, and all of them are gone after it."""
-    passes(
-        """
+MANY = """
 urls = []
 
 def test_serve(oneauto_serve) -> None:
@@ -109,15 +74,9 @@ def test_gone() -> None:
     for server in urls:
         with pytest.raises(httpx.ConnectError):
             get(server, "1")
-""",
-        2,
-    )
+"""
 
-
-def test_live_hosts_are_refused(passes: Passes) -> None:
-    """A test with any of the fixtures cannot resolve a host of the vendor, by whatever way; other hosts it can."""
-    passes(
-        """
+LIVE_HOSTS = """
 @pytest.mark.parametrize("fixture", ["oneauto_simulator", "oneauto_server", "oneauto_serve"])
 def test_sync(request, fixture) -> None:
     request.getfixturevalue(fixture)
@@ -144,15 +103,9 @@ def test_spellings(oneauto_simulator, host) -> None:
 def test_others(oneauto_simulator) -> None:
     assert socket.getaddrinfo("127.0.0.1", 80)
     assert socket.gethostbyname("127.0.0.1") == "127.0.0.1"
-""",
-        8,
-    )
+"""
 
-
-def test_the_refusal_ends_with_the_test(passes: Passes) -> None:
-    """Tests without the fixtures are left alone."""
-    passes(
-        """
+AFTERWARDS = """
 resolvers = (socket.getaddrinfo, socket.gethostbyname, socket.gethostbyname_ex)
 
 def test_with(oneauto_server) -> None:
@@ -160,9 +113,63 @@ def test_with(oneauto_server) -> None:
 
 def test_without() -> None:
     assert (socket.getaddrinfo, socket.gethostbyname, socket.gethostbyname_ex) == resolvers
-""",
-        2,
-    )
+"""
+
+
+BODIES = {
+    "in_the_process": IN_THE_PROCESS,
+    "on_a_socket": ON_A_SOCKET,
+    "many": MANY,
+    "live_hosts": LIVE_HOSTS,
+    "afterwards": AFTERWARDS,
+}
+
+Outcomes: TypeAlias = "dict[str, list[str]]"
+
+
+@pytest.fixture(scope="module")
+def outcomes(tmp_path_factory: pytest.TempPathFactory) -> Outcomes:
+    """What became of the tests of each file, run in one fresh pytest with warnings as errors: passed, or the fault."""
+    folder = tmp_path_factory.mktemp("elsewhere")
+    (folder / "pytest.ini").write_text(INI)
+    for name, body in BODIES.items():
+        (folder / f"test_{name}.py").write_text(HEADER + body)
+    # An installed library is found by its entry point; naming the plugin as well would register it twice.
+    installed = any(entry.value == PLUGIN for entry in entry_points(group="pytest11"))
+    options = ["--junitxml=report.xml", *([] if installed else ["-p", PLUGIN])]
+    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    command = [sys.executable, "-m", "pytest", *options]
+    subprocess.run(command, cwd=folder, env=os.environ | {"PYTHONPATH": path}, stdout=subprocess.DEVNULL, check=False)
+    outcomes: Outcomes = defaultdict(list)
+    for case in ET.parse(folder / "report.xml").iter("testcase"):
+        faults = [fault.text or fault.tag for fault in case if fault.tag in {"failure", "error", "skipped"}]
+        outcomes[case.attrib["classname"].removeprefix("test_")] += faults or ["passed"]
+    return outcomes
+
+
+def test_a_simulator_in_the_process(outcomes: Outcomes) -> None:
+    """``oneauto_simulator`` is a fresh simulator for every test."""
+    assert outcomes["in_the_process"] == ["passed"] * 2
+
+
+def test_a_simulator_on_a_socket(outcomes: Outcomes) -> None:
+    """``oneauto_server`` has an address, a key and books, in sync and async tests."""
+    assert outcomes["on_a_socket"] == ["passed"] * 2
+
+
+def test_many_simulators_with_options(outcomes: Outcomes) -> None:
+    """``oneauto_serve`` starts as many as the test wants, and all of them are gone after it."""
+    assert outcomes["many"] == ["passed"] * 2
+
+
+def test_live_hosts_are_refused(outcomes: Outcomes) -> None:
+    """A test with any of the fixtures cannot resolve a host of the vendor, by whatever way; other hosts it can."""
+    assert outcomes["live_hosts"] == ["passed"] * 8
+
+
+def test_the_refusal_ends_with_the_test(outcomes: Outcomes) -> None:
+    """Tests without the fixtures are left alone."""
+    assert outcomes["afterwards"] == ["passed"] * 2
 
 
 def modules_loaded_by(name: str) -> set[str]:

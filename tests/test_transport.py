@@ -31,6 +31,8 @@ from support.raw import (
 from support.sockets import black_hole
 
 from oneauto_async import Failed, MalformedAnswerError, OneAutoClient
+from oneauto_async._wire import http11
+from oneauto_async._wire.http11 import default_ssl_context
 from oneauto_async.transport import FlightRecord, HTTP11Transport, Stage
 
 HEAD = b"HTTP/1.1 200 OK\r\n"
@@ -733,5 +735,6 @@ async def test_the_environment_is_not_read(server: RawServer, monkeypatch: pytes
     for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     monkeypatch.setenv("SSL_CERT_FILE", "/nowhere")
+    monkeypatch.setattr(http11, "default_ssl_context", default_ssl_context)  # its own, and not the tests' shared one
     async with ours() as client:
         assert (await client.get(server.base_url + PATH)).content == ANSWER

@@ -168,6 +168,7 @@ def test_the_exit_code_says_what_happened(identifier: str, code: int) -> None:
     assert (done.returncode, len(records(done.stdout))) == (code, 1)
 
 
+@pytest.mark.slow
 def test_an_unreachable_service_is_6() -> None:
     """A closed port, after the tries that cost nothing."""
     with socket.socket() as held:
@@ -314,7 +315,7 @@ def test_help_needs_no_key_and_loads_little(option: str) -> None:
 
 
 @posix
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_an_interrupted_job_loses_nothing_that_was_paid(tmp_path: Path, ids: Path, number: signal.Signals) -> None:
     """The books of both sides agree, the rest is ready to be asked, and together they are all there was."""
     output = tmp_path / "out.jsonl"

@@ -89,7 +89,10 @@ def test_what_was_simulated_is_never_taken_for_real(tmp_path: Path, ids: Path) -
 
 
 @posix
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 130), (signal.SIGKILL, -9)])
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 130, marks=pytest.mark.slow), (signal.SIGKILL, -9)],
+)
 def test_a_run_that_was_ended_goes_on(tmp_path: Path, ids: Path, number: signal.Signals, code: int) -> None:
     """The same command pays only for the rest; only a kill leaves doubts, and each one is listed and held."""
     output = tmp_path / "out.jsonl"

@@ -255,7 +255,7 @@ async def test_a_connection_that_cannot_be_opened_gives_its_place_back(server: R
 
 
 async def test_places_are_neither_lost_nor_doubled(server: RawServer) -> None:
-    """Thousands of requests, a third of them cancelled at a random moment, some out of patience, some reset."""
+    """A thousand requests, a third of them cancelled at a random moment, some out of patience, some reset."""
     chance = random.Random(3)
     for number in range(10):
         server.on(f"slow{number}", answers(delay=number / 1000))
@@ -273,7 +273,7 @@ async def test_places_are_neither_lost_nor_doubled(server: RawServer) -> None:
         assert asking.cancelled() or isinstance(asking.exception(), httpx.TimeoutException | None)
 
     async def many(client: httpx.AsyncClient) -> None:
-        for _ in range(100):
+        for _ in range(50):
             await one(client)
             lent, idle, _ = counts(transport)  # a place on its way to a waiter is lent, its connection still idle
             assert 0 <= lent <= 3

@@ -1,6 +1,7 @@
 """How well a key's limit is used, in virtual time, against an exact model of the gateway.
 
-By default each scenario is run once, and a few drawn at random; ``-m scenarios`` runs them all, ten times each.
+By default each scenario is run once, and two drawn at random; the long ones with ``-m slow``. ``-m scenarios`` runs
+them all, ten times each.
 """
 
 from __future__ import annotations
@@ -14,7 +15,10 @@ from scenarios.week import run_week, week
 
 HOW = pytest.mark.parametrize("told", [True, False], ids=["given", "learnt"])
 EACH = pytest.mark.parametrize("scenario", NAMED, ids=str)
-SAMPLE, GRID, SEEDS = (4, 8), 200, 10
+SAMPLE = [8, pytest.param(4, marks=pytest.mark.slow)]
+GRID, SEEDS = 200, 10
+LONG = {"200/s, 80 to 250 ms"}
+ONE_BY_ONE = [pytest.param(each, marks=pytest.mark.slow if each.name in LONG else (), id=str(each)) for each in NAMED]
 
 HELD = {
     ("50/s", False): Goal(1.02, 0.015),
@@ -39,7 +43,7 @@ def require_goal(scenario: Scenario, seed: int, *, told: bool) -> None:
 
 
 @HOW
-@EACH
+@pytest.mark.parametrize("scenario", ONE_BY_ONE)
 def test_each_scenario_reaches_its_goal(scenario: Scenario, told: bool) -> None:
     """Every id is answered once and in time, and few calls are turned away."""
     require_goal(scenario, 0, told=told)

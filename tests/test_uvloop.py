@@ -35,6 +35,7 @@ from oneauto_async import Found, InDoubt, OneAutoClient, Timeouts
 from oneauto_async.transport import FlightRecord, HTTP11Transport, Stage
 
 uvloop = pytest.importorskip("uvloop", reason="uvloop is not installed")
+pytestmark = pytest.mark.slow  # the session that runs the slow tests is the one that installs uvloop
 
 T = TypeVar("T")
 every_wire = pytest.mark.parametrize("tls", [False, True], ids=["tcp", "tls"])

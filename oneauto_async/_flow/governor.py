@@ -232,6 +232,7 @@ class Governor:
             self._bucket.put_back()
         self._pacer.put_back()
         self.forget(grant)
+        self._wake_pump()
 
     def quota_used_up(self, grant: Grant) -> None:
         """Learn that the quota is used up: nobody who waits is let through, and new calls fail for a while."""
@@ -349,13 +350,23 @@ class Governor:
             queue.remove(waiter)
         elif waiter.granted.done() and waiter.granted.exception() is None:
             self.give_back(waiter.granted.result())
-        if not self._waiting() and self._pump is not None:
-            self._pump.cancel()
-            self._pump = None
+        if not self._waiting():
+            self._stop_pump()
 
     def _start_pump(self) -> None:
         if self._pump is None:
             self._pump = asyncio.get_running_loop().create_task(self._serve_queue(), name="oneauto governor")
+
+    def _stop_pump(self) -> None:
+        if self._pump is not None:
+            self._pump.cancel()
+            self._pump = None
+
+    def _wake_pump(self) -> None:
+        """Let the next in line go at once if it may: the pump may be asleep until the token after the next."""
+        self._stop_pump()
+        if self._waiting():
+            self._start_pump()
 
     async def _serve_queue(self) -> None:
         """Grant to one waiter after the other, each when its moment has come."""
@@ -369,7 +380,7 @@ class Governor:
                     await self._sleep(delay)
                 else:
                     await self._news()
-                if self._circuit.is_open:
+                if self._circuit.is_open or self._quota.refuses(now):  # what has just been granted was a canary
                     self._turn_away(self._clock.monotonic())
         except Exception as error:  # noqa: BLE001  # a clock that fails must not leave anyone waiting for ever
             self._fail_everyone(error)

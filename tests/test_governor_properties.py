@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from typing import Any, TypeVar
+from typing import Any
 
 import attrs
 from hypothesis import example, given
@@ -15,8 +15,6 @@ from oneauto_async import Governor, OneAutoError, QuotaExceededError, RateLimit
 from oneauto_async._flow.calls import Grant
 from oneauto_async._flow.quota import FIRST_HOLD
 from oneauto_async.testing import VirtualClock
-
-T = TypeVar("T")
 
 LONG_ENOUGH = 3600.0
 """Virtual seconds after which somebody who still waits is taken to wait for ever."""
@@ -61,8 +59,8 @@ class Caller:
     @property
     def grant(self) -> Grant | None:
         """What it got, if it got anything."""
-        has_got = self.task.done() and not self.task.cancelled() and self.task.exception() is None
-        return self.task.result() if has_got else None
+        is_served = self.task.done() and not self.task.cancelled() and self.task.exception() is None
+        return self.task.result() if is_served else None
 
 
 @attrs.define
@@ -127,7 +125,6 @@ class Play:
 
 
 Step = Callable[[Play], Coroutine[Any, Any, None]]
-Draws = st.tuples(st.integers(0, 30), st.integers(0, 3))
 Ending = Callable[[Governor, Grant], None]
 
 
@@ -277,12 +274,26 @@ def perform(limit: RateLimit, steps: list[Step], then: Step) -> Play:
     return play
 
 
+A_CANARY_THAT_TELLS_NOTHING = [
+    asks(1, False),
+    turns(3),
+    all_end(Governor.accept),
+    asks(5, False),
+    turns(3),
+    all_end(Governor.fail),
+    asks(2, False),
+    passes(3.0),
+    all_end(Governor.forget),
+]
+
+
 async def all_goes_well(play: Play) -> None:
     await play.answer_until_nobody_waits()
 
 
 @examples(400)
 @given(limits, plays)
+@example(RateLimit(50, 10), A_CANARY_THAT_TELLS_NOTHING)
 def test_nobody_waits_for_ever_and_the_books_add_up(limit: RateLimit, steps: list[Step]) -> None:
     """Once the service works again each waiter gets a grant or is turned away, and nothing stays under way."""
     play = perform(limit, steps, all_goes_well)
@@ -296,6 +307,7 @@ def test_nobody_waits_for_ever_and_the_books_add_up(limit: RateLimit, steps: lis
 
 @examples(400)
 @given(limits, plays)
+@example(RateLimit(1, 1), [asks(2, False), turns(3), asks(1, False), gives_back(0)])
 def test_retries_go_first_and_equals_in_turn(limit: RateLimit, steps: list[Step]) -> None:
     """Of those who get a grant, whoever asked first gets it first; a retry overtakes every new id that still waits."""
     play = perform(limit, steps, all_goes_well)

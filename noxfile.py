@@ -13,7 +13,7 @@ nox.options.default_venv_backend = "venv"
 nox.options.error_on_external_run = True
 nox.options.reuse_existing_virtualenvs = True
 nox.options.error_on_missing_interpreters = False
-nox.options.sessions = ["lint", "types", "tests", "docs", "dist"]
+nox.options.sessions = ["lint", "types", "tests", "slow", "docs", "dist"]
 
 PEERS = ["aiolimiter>=1.2", "aiometer>=1.0", "httpx-retries>=0.4", "stamina>=25.1"]
 """Libraries that ours is compared with; nothing else needs them."""
@@ -53,9 +53,9 @@ def tests(session: nox.Session) -> None:
 
 @nox.session(python=OLDEST)
 def slow(session: nox.Session) -> None:
-    """Run the tests that take minutes: a million ids, killed processes, every power cut, given limits over sockets."""
-    session.install("-e", ".[test]")
-    session.run("pytest", "-m", "slow", *session.posargs)
+    """Run what takes minutes: a million ids, killed processes, power cuts, uvloop, all examples of properties."""
+    session.install("-e", ".[test]", "uvloop>=0.20")
+    session.run("pytest", "-m", "slow or hypothesis", "--hypothesis-profile=full", *session.posargs)
 
 
 @nox.session(python=OLDEST)

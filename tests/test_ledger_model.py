@@ -301,7 +301,7 @@ def _bury(path: Path, owner: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("examples", "steps"), [(8, 25), pytest.param(400, 60, marks=pytest.mark.slow)], ids=["few", "many"]
+    ("examples", "steps"), [(8, 25), pytest.param(120, 60, marks=pytest.mark.slow)], ids=["few", "many"]
 )
 def test_both_sides_books_agree(examples: int, steps: int) -> None:
     """After each of many random events, over many runs."""

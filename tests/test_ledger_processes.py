@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +79,12 @@ def told_by(process: subprocess.Popen[str]) -> list[Told]:
     out, err = process.communicate(timeout=60)
     assert "Traceback" not in err, err
     return [Told(*json.loads(line)) for line in out.splitlines() if line.endswith("]")]
+
+
+def told_by_each(processes: list[subprocess.Popen[str]]) -> list[list[Told]]:
+    """Read them side by side: one whose pipe is full stands still, with ids claimed that the others wait for."""
+    with ThreadPoolExecutor(len(processes)) as readers:
+        return list(readers.map(told_by, processes))
 
 
 def check(shop: Shop, told: list[Told], *, doubts: int) -> None:
@@ -165,7 +172,7 @@ def test_two_processes_never_buy_an_id_twice(shop: Shop, ids: int) -> None:
     """Both go through the same ids, and each ends with all of them (D05)."""
     names = [str(number) for number in range(ids)]
     both = [shop.buyer(names), shop.buyer(names)]
-    told = [told_by(process) for process in both]
+    told = told_by_each(both)
 
     assert [process.returncode for process in both] == [0, 0]
     for lines in told:
@@ -185,7 +192,7 @@ def test_processes_that_are_doubled_and_killed(shop: Shop, rounds: int) -> None:
         both[0].stdout.readline()
         time.sleep(draw.uniform(0.0, 0.1))
         both[0].kill()
-        told = [*told_by(both[0]), *told_by(both[1])]
+        told = [line for lines in told_by_each(both) for line in lines]
         check(shop, told, doubts=number * CONCURRENCY)
         assert shop.simulator.total_billed <= 150 * number
         assert both[1].returncode == 0

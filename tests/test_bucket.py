@@ -65,3 +65,18 @@ def test_without_burst_a_shared_key_cannot_widen_the_margin_without_end() -> Non
     for moment in range(10_000):
         bucket.drain(float(moment))
     assert bucket.rate >= 50.0
+
+
+def test_a_token_comes_back_only_as_long_as_the_bucket_has_not_been_full() -> None:
+    """After that the gateway would not have had it either: its bucket would have run over."""
+    bucket = TokenBucket(10.0, 11)
+    for _ in range(3):
+        bucket.take(0.0)
+    before = bucket.level(0.1)
+    bucket.put_back(0.0)
+    assert bucket.level(0.1) == before + 1.0
+
+    bucket.take(60.0)
+    before = bucket.level(60.0)
+    bucket.put_back(0.0)
+    assert bucket.level(60.0) == before

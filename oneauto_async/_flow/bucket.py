@@ -63,6 +63,7 @@ class TokenBucket:
         self._capacity = burst - self._cushion
         self._level = self._capacity
         self._filled_at = -math.inf
+        self._last_full = -math.inf
         self._spacing = _Spacing(self._period) if burst == 1 else None
 
     def __repr__(self) -> str:
@@ -89,11 +90,15 @@ class TokenBucket:
 
     def take(self, now: float) -> None:
         """Take one token; the level may go below zero by what was taken early."""
-        self._level, self._filled_at = self.level(now) - 1.0, now
+        level = self.level(now)
+        if level >= self._capacity:
+            self._last_full = now
+        self._level, self._filled_at = level - 1.0, now
 
-    def put_back(self) -> None:
-        """Return a token that was taken for a call that was never sent."""
-        self._level = min(self._capacity, self._level + 1.0)
+    def put_back(self, taken: float) -> None:
+        """Return a token that was taken for a call never sent; if the bucket was full since, it would have run over."""
+        if taken >= self._last_full:
+            self._level = min(self._capacity, self._level + 1.0)
 
     def leave(self, granted: float, sent: float) -> None:
         """Learn when a granted call began to leave: without room for jitter the next one keeps away from that."""

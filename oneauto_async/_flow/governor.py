@@ -165,8 +165,10 @@ class Governor:
         """Take one of the retries all lookups have together; say whether there was one. An outage's cost none."""
         if self._circuit.is_open:
             return True
-        self._retries_left -= self._retries_left >= 1.0
-        return self._retries_left >= 1.0
+        if self._retries_left < 1.0:
+            return False
+        self._retries_left -= 1.0
+        return True
 
     # How a granted call goes on. Each grant ends with exactly one of the calls below `sent`.
 
@@ -229,7 +231,7 @@ class Governor:
     def give_back(self, grant: Grant) -> None:
         """Undo a grant for which nothing was sent: the next in line may have it."""
         if self._bucket is not None:
-            self._bucket.put_back()
+            self._bucket.put_back(grant.at)
         self._pacer.put_back()
         self.forget(grant)
         self._wake_pump()

@@ -10,6 +10,9 @@ from enum import Enum
 NOISE = 0.004
 """Seconds by which the moment a call reaches the gateway is unsure at least: timers, buffers and queues on the way."""
 
+SHORTEST_TRIP = 0.02
+"""Seconds a refusal takes at least where a rate is guessed from it: one that comes at once tells nothing."""
+
 TRIP_WEIGHT = 0.1
 """The weight of one round trip in the usual one: the last ten or twenty count."""
 
@@ -72,6 +75,10 @@ class History:
         """Remember a call that is about to leave."""
         self._calls.append(call)
 
+    def forget(self) -> None:
+        """Forget all calls: what they would tell is not true any more."""
+        self._calls.clear()
+
     def heard(self, seconds: float) -> None:
         """Learn how long a refusal took: the gateway itself answers, so this is the way there and back."""
         self._usual = seconds if math.isinf(self._fastest) else self._usual + TRIP_WEIGHT * (seconds - self._usual)
@@ -91,6 +98,11 @@ class History:
         """Seconds by which an arrival is unsure: half of what a usual round trip takes beyond the fastest."""
         return max(NOISE, (self._usual - self._fastest) / 2.0)
 
+    @property
+    def trip(self) -> float:
+        """Seconds a refusal usually takes to be heard."""
+        return max(NOISE, self._usual)
+
     def arrival(self, call: Grant) -> float:
         """Return when a call reached the gateway, as nearly as can be known."""
         return call.left + self._fastest / 2.0
@@ -108,6 +120,15 @@ class History:
             count += call.took_a_token and call.left > refused.left
         return count
 
+    def accepted_rate(self, older: Grant, newer: Grant) -> float:
+        """Return the calls per second that left between two refused ones and took, or will take, a token."""
+        count = sum(call.took_a_token and older.left < call.left < newer.left for call in self._calls)
+        return count / max(newer.left - older.left, NOISE)
+
+    def error(self, rate: float, older: Grant, newer: Grant) -> float:
+        """Return by how much such a rate may be wrong: by a token, and by when the two arrived."""
+        return (1.5 + 2.0 * self.noise * rate) / max(newer.left - older.left, NOISE)
+
     def until(self, refused: Grant) -> list[Grant]:
         """Return the remembered calls that left before a refused one or with it, newest first."""
         return [call for call in self.newest_first() if call.left <= refused.left]
@@ -116,3 +137,13 @@ class History:
         """Return the calls per second that left in the round trip before a call that was refused, until then."""
         trip = max(now - refused.left, NOISE)
         return sum(refused.left - trip < call.left <= refused.left for call in self.newest_first()) / trip
+
+    def first_guess(self, trip: float) -> float:
+        """Return the calls per second that were accepted among those that were refused, at a guess, which is low.
+
+        The bucket was empty all that time. One more that came too early counts, and the round trip until it was heard.
+        """
+        refused = [call.left for call in self._calls if call.fate is Fate.REFUSED]
+        first, last = min(refused), max(refused)
+        count = sum(call.fate is Fate.ACCEPTED and first < call.left < last for call in self._calls)
+        return (count + 1.0) / (last - first + max(trip, SHORTEST_TRIP))

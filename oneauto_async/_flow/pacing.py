@@ -10,11 +10,11 @@ from __future__ import annotations
 import math
 from enum import Enum
 
-import attrs
-
 from .calls import NOISE, Fate, Grant, History
 from .measuring import Interval, measure
 from .sharing import Sharing
+from .stepping import NARROW_BURST, Steps
+from .stops import Moment, Stop
 
 WINDOW = 10
 """Calls that may be unanswered at the start, and from then on as many as were answered: they double with every round
@@ -78,9 +78,6 @@ SELDOM = 200
 SMALLEST_EXCESS = 0.008
 """The least by which the copy fills faster: with less, the error of a measurement would keep the two from meeting."""
 
-NARROW_BURST = 3.0
-"""A burst smaller than this leaves no room for a cushion: see `_Steps`."""
-
 IDLE = 0.02
 """Seconds by which a call may go out late without the bucket having run over."""
 
@@ -94,60 +91,6 @@ class Phase(Enum):
     FREE = "free"
     RAMP = "ramp"
     TRACK = "track"
-
-
-class _Steps:
-    """The rate of a key with hardly any burst, where a call that is early by anything is refused.
-
-    There is no room for a cushion, and whatever is not used at once is lost, so that counting says too little. Each
-    refusal lowers the rate by a step and each accepted call raises it by a small part of one: it settles where one
-    call in `BALANCE` is refused. The step shrinks while that holds, and grows when refusals follow each other, or none.
-    """
-
-    BALANCE = 125
-    SMALLEST = 0.005
-    LARGEST = 0.3
-    LARGEST_UP = 0.04
-
-    def __init__(self) -> None:
-        self._step = 0.04
-        self._accepted = 0
-
-    def up(self) -> float:
-        """Return the factor for an accepted call."""
-        self._accepted += 1
-        if self._accepted > 2 * self.BALANCE:
-            self._step = min(self.LARGEST, self._step * 1.02)
-        return 1.0 + min(self._step, self.LARGEST_UP) / self.BALANCE
-
-    def down(self) -> float:
-        """Return the factor for a refused call."""
-        often = self._accepted < self.BALANCE / 6
-        self._step = min(self.LARGEST, self._step * 2.0) if often else max(self.SMALLEST, self._step / 2.0)
-        self._accepted = 0
-        return 1.0 - self._step
-
-
-@attrs.frozen
-class _Moment:
-    """A moment, and the grants given until then."""
-
-    at: float
-    granted: int
-
-
-@attrs.frozen
-class _Stop:
-    """A 429 that told all calls to wait: when they went on, and after how many seconds."""
-
-    end: _Moment
-    seconds: float
-
-    def rate(self, refused: Grant, burst: float) -> float:
-        """Return the rate if the first call refused since is this one: the bucket has filled during the stop."""
-        tokens = refused.number - self.end.granted - 0.5
-        going = max(NOISE, refused.left - self.end.at)
-        return max((tokens - burst) / going, tokens / (going + self.seconds))
 
 
 class Pacer:
@@ -170,7 +113,7 @@ class Pacer:
         self._excess = 0.0
         self._level = 0.0 if rate is None else max(1.0, burst / 2.0)
         self._filled_at = 0.0
-        self._steps = _Steps()
+        self._steps = Steps()
         self._is_lower = False  # the key has turned out to allow less than the limit that was given
         is_given = math.isfinite(ceiling)
         self._sharing = Sharing(ceiling if is_given else rate or 0.0, is_given=is_given)
@@ -189,9 +132,9 @@ class Pacer:
         self._usual_refusals = 1.0
         self._early = -math.inf  # the newest call that was refused although the given limit was kept
         self._is_first_episode = False  # the only refusals so far are those that ended the ramp
-        self._stops: _Stop | None = None  # the newest 429 told all calls to wait
+        self._stops: Stop | None = None  # the newest 429 told all calls to wait
         self._saved = 0.0  # tokens that came in since the last refused call arrived until that was known
-        self._surge_began = _Moment(0.0, 0)
+        self._surge_began = Moment(0.0, 0)
         self._surplus = 0.0  # calls beyond what the rate allows since it was last sure
         self._raises = 0  # how often it was sure since the last 429 that the rate is higher
 
@@ -391,7 +334,7 @@ class Pacer:
                 self._rate = min(self._ceiling, max(known, self._stops.rate(grant, self._burst)))
             self._rate = max(LOWEST_RATE, EASE * self._rate)
             self._cycle = max(self._cycle, stop * self._rate / STOP_SHARE)
-        self._stops = _Stop(_Moment(now + stop, self._granted), stop)
+        self._stops = Stop(Moment(now + stop, self._granted), stop)
 
     def _settle_burst(self) -> None:
         """The key began with a full bucket: what it took before the first 429 beyond what came in was its burst."""
@@ -453,7 +396,7 @@ class Pacer:
         if sent < max(min(part, self._cycle / STEPS_PER_CYCLE), self._history.trip * self._rate):
             return
         if self._excess < FIRST_EXCESS:
-            self._surge_began = _Moment(now, self._granted)
+            self._surge_began = Moment(now, self._granted)
         self._surplus += sent * self._excess / (1.0 + self._excess)
         self._change_rate(now, 1.0)
         if self._surplus > hidden:

@@ -62,10 +62,10 @@ class Cost:
 async def run(order: Order) -> Cost:
     """Open the connections, see how fast it is, and time as many lookups as there is time for."""
     context = ssl.create_default_context(cafile=order.trusted)
-    warm_up = 3 * order.concurrency
+    opening, warm_up = 4 * order.concurrency, 6 * order.concurrency
     async with CLIENTS[order.client](Task(order.url, context, order.concurrency)) as look_up:
-        await _measure(look_up, range(order.concurrency))
-        trial = await _measure(look_up, range(order.concurrency, warm_up))
+        await _measure(look_up, range(opening))  # some clients take a few round trips to use all they may
+        trial = await _measure(look_up, range(opening, warm_up))
         count = _affordable(order, trial.wall / trial.lookups)
         cost = await _measure(look_up, range(warm_up, warm_up + count))
     return attrs.evolve(cost, warm_up=warm_up)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
 import signal
 import sqlite3
 import subprocess
@@ -15,14 +14,28 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from support.cli import VANS, environment, finish, listed, live, oneauto, posix, read_until, records, start, wait_until
+from support.cli import (
+    VANS,
+    Run,
+    environment,
+    finish,
+    inside,
+    listed,
+    live,
+    oneauto,
+    posix,
+    read_until,
+    records,
+    start,
+    wait_until,
+)
 
-from oneauto_async._cli import commands, main
+from oneauto_async._cli import commands
 from oneauto_async._cli.reaching import Settings
 from oneauto_async.testing import SIMULATOR_KEY, Simulator, serve
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
 COUNT = 60
 
@@ -34,18 +47,9 @@ def ids(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
     """Run the command line inside this process."""
-    for name in os.environ:
-        if name.startswith(("ONEAUTO", "ONE_AUTO")):
-            monkeypatch.delenv(name)
-
-    def run(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["oneauto-async", *arguments])
-        code = main()
-        return (code, *capsys.readouterr())
-
-    return run
+    return inside(monkeypatch, capsys)
 
 
 def by_id(path: Path) -> dict[str, str]:
@@ -264,17 +268,13 @@ def test_the_price_may_stand_in_the_environment(tmp_path: Path, ids: Path) -> No
         (["--ledger", str(VANS)], "is the input or the output"),
     ],
 )
-def test_options_about_money_are_checked(
-    run: Callable[..., tuple[int, str, str]], options: list[str], complaint: str
-) -> None:
+def test_options_about_money_are_checked(run: Run, options: list[str], complaint: str) -> None:
     """Before anything is sent, with what to do."""
     code, stdout, stderr = run("bulk", str(VANS), "--simulate", *options)
     assert (code, stdout, complaint in stderr) == (2, "", True)
 
 
-def test_a_live_run_without_a_cap_is_refused(
-    run: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_a_live_run_without_a_cap_is_refused(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Where nobody can be asked: exit 2, and the line says what to add. No file is made."""
     monkeypatch.setenv("ONEAUTO_API_KEY", "a-key")
     code, stdout, stderr = run("bulk", str(VANS), "-o", str(tmp_path / "out.csv"))
@@ -314,7 +314,7 @@ def paid_service(monkeypatch: pytest.MonkeyPatch) -> Iterator[Simulator]:
 
 @pytest.mark.parametrize(("answer", "code", "billed"), [("y\n", 0, COUNT), ("n\n", 2, 0), ("", 2, 0)])
 def test_a_person_is_asked_once(
-    run: Callable[..., tuple[int, str, str]],
+    run: Run,
     monkeypatch: pytest.MonkeyPatch,
     request: pytest.FixtureRequest,
     ids: Path,
@@ -330,9 +330,7 @@ def test_a_person_is_asked_once(
     assert f"most it can cost: {COUNT} answers (£30.00 at £0.50 each)" in stderr
 
 
-def test_nobody_is_asked_about_what_costs_nothing(
-    run: Callable[..., tuple[int, str, str]], request: pytest.FixtureRequest, ids: Path
-) -> None:
+def test_nobody_is_asked_about_what_costs_nothing(run: Run, request: pytest.FixtureRequest, ids: Path) -> None:
     """A cap is leave enough, and so is a ledger that has every answer."""
     simulator = request.getfixturevalue("paid_service")
     output = str(ids.with_name("out.csv"))
@@ -433,9 +431,7 @@ def test_an_id_in_doubt_twice_is_resolved_by_entry(ledger: Path) -> None:
 
 
 @pytest.mark.parametrize("command", [["show"], ["export"], ["verify"], ["resolve", "--billed", "1"]])
-def test_a_ledger_that_is_not_there_is_7(
-    run: Callable[..., tuple[int, str, str]], tmp_path: Path, command: list[str]
-) -> None:
+def test_a_ledger_that_is_not_there_is_7(run: Run, tmp_path: Path, command: list[str]) -> None:
     """And none is made."""
     name, *others = command
     code, stdout, stderr = run("ledger", name, str(tmp_path / "none"), *others)
@@ -443,7 +439,7 @@ def test_a_ledger_that_is_not_there_is_7(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_resolving_needs_a_verdict(run: Callable[..., tuple[int, str, str]], tmp_path: Path) -> None:
+def test_resolving_needs_a_verdict(run: Run, tmp_path: Path) -> None:
     """Billed or not is never guessed."""
     code, _, stderr = run("ledger", "resolve", str(tmp_path), "1")
     assert (code, "--billed or --not-billed" in stderr) == (2, True)

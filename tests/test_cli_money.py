@@ -2,39 +2,26 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import sys
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 import pytest
-from support.cli import VANS, environment, finish, listed, live, oneauto, posix, records, start, wait_until
+from support.cli import VANS, Run, environment, finish, inside, listed, live, oneauto, posix, records, start, wait_until
 
-from oneauto_async._cli import commands, main
+from oneauto_async._cli import commands
 from oneauto_async._cli.reaching import Settings
 from oneauto_async.testing import SIMULATOR_KEY, Simulator, serve
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-Run: TypeAlias = "Callable[..., tuple[int, str, str]]"
+    from collections.abc import Iterator
 
 
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
     """Run the command line inside this process."""
-    for name in os.environ:
-        if name.startswith(("ONEAUTO", "ONE_AUTO")):
-            monkeypatch.delenv(name)
-
-    def run(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["oneauto-async", *arguments])
-        code = main()
-        return (code, *capsys.readouterr())
-
-    return run
+    return inside(monkeypatch, capsys)
 
 
 @pytest.fixture

@@ -9,17 +9,21 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeAlias
 
 import pytest
 
 import oneauto_async
+from oneauto_async._cli import main
 from oneauto_async.testing import SIMULATOR_KEY
 
 VANS = Path(__file__).parents[2] / "docs" / "examples" / "vans.csv"
 CANARY = "canary-key-3f9a"
 PATIENCE = 60
 """Seconds before a hanging process fails a test; none of them needs more than a few."""
+
+Run: TypeAlias = Callable[..., tuple[int, str, str]]
+"""The command line as a function of its arguments."""
 
 posix = pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
 
@@ -52,6 +56,20 @@ def finish(process: subprocess.Popen[str]) -> subprocess.CompletedProcess[str]:
 def oneauto(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
     """Run the command line in a process of its own."""
     return finish(start(*arguments, **options))
+
+
+def inside(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Return what runs the command line inside this process, without a key: exit code, output and errors."""
+    for name in os.environ:
+        if name.startswith(("ONEAUTO", "ONE_AUTO")):
+            monkeypatch.delenv(name)
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["oneauto-async", *arguments])
+        code = main()
+        return (code, *capsys.readouterr())
+
+    return run
 
 
 def listed(folder: Path, *identifiers: str) -> Path:

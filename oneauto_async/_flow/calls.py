@@ -7,6 +7,8 @@ from collections import deque
 from collections.abc import Iterator
 from enum import Enum
 
+import attrs
+
 NOISE = 0.004
 """Seconds by which the moment a call reaches the gateway is unsure at least: timers, buffers and queues on the way."""
 
@@ -16,11 +18,19 @@ SHORTEST_TRIP = 0.02
 TRIP_WEIGHT = 0.1
 """The weight of one round trip in the usual one: the last ten or twenty count."""
 
-REMEMBERED = 1024
-"""Calls that are remembered. Twice as many would narrow a measurement by a tenth of a percent."""
+REMEMBERED = 2048
+"""Calls that are remembered: some seconds of the fastest key. What they tell is exact to a tenth of a percent."""
 
 PAUSES = 32
 """Pauses that are remembered; a pause that old lies before the remembered calls, or the measurement stops at it."""
+
+
+@attrs.frozen
+class Moment:
+    """A moment, and the grants given until then."""
+
+    at: float
+    granted: int
 
 
 class Fate(Enum):
@@ -75,9 +85,10 @@ class History:
         """Remember a call that is about to leave."""
         self._calls.append(call)
 
-    def forget(self) -> None:
-        """Forget all calls: what they would tell is not true any more."""
-        self._calls.clear()
+    def forget(self, moment: float) -> None:
+        """Forget all calls up to a moment: what they would tell is not true any more."""
+        while self._calls and self._calls[0].left <= moment:
+            self._calls.popleft()
 
     def heard(self, seconds: float) -> None:
         """Learn how long a refusal took: the gateway itself answers, so this is the way there and back."""

@@ -19,9 +19,13 @@ class Circuit:
 
     A service that has never answered is not in an outage: its address is wrong or the network is down, and waiting
     would hide that. It is left to the retry policy of each lookup.
+
+    Arguments:
+        patience: seconds that calls must have failed before it opens.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, patience: float = 0.0) -> None:
+        self._patience = patience
         self._has_worked = False
         self._failures = 0
         self._began = 0.0
@@ -63,11 +67,15 @@ class Circuit:
         self._failures += 1
         if self._failures == 1:
             self._began = now
-        if grant is self._canary or (self._failures >= FAILURES_IN_A_ROW and self._has_worked and not self.is_open):
+        if grant is self._canary or (self._is_outage(now) and not self.is_open):
             begins, self._canary = not self.is_open, None
             self._next_canary = now + max(FIRST_CANARY, CANARY_SHARE * (now - self._began))
             return begins
         return False
+
+    def _is_outage(self, now: float) -> bool:
+        in_a_row = self._failures >= FAILURES_IN_A_ROW and now - self._began >= self._patience
+        return in_a_row and self._has_worked
 
     def hold(self, now: float, seconds: float) -> bool:
         """Learn that the service asks for a pause: a canary first when it is over. Return whether an outage began."""

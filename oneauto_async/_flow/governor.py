@@ -31,6 +31,11 @@ MOST_RETRIES = 2000.0
 hundred lookups, then one more for every five answers. A service that fails all the time is not asked for ever."""
 
 
+DROUGHT = 3.0
+"""Seconds in which a key that worked must have refused every call to be asked by one call at a time: others use it up,
+and asking more often would get no more of it."""
+
+
 @attrs.frozen(kw_only=True)
 class Patience:
     """How long one lookup is ready to stand before a shut gate.
@@ -107,6 +112,7 @@ class Governor:
         self._pacer = _make_pacer(limit)
         self._gate = Gate()
         self._circuit = Circuit()
+        self._drought = Circuit(DROUGHT)
         self._quota = Quota()
         self._retries: deque[_Waiter] = deque()
         self._newcomers: deque[_Waiter] = deque()
@@ -186,6 +192,7 @@ class Governor:
             self._bucket.accept()
         self._pacer.accept(grant, self._clock.monotonic())
         self._quota.accept(grant)
+        self._drought.succeed()
         self._service_works()
         self._stir()
 
@@ -198,6 +205,7 @@ class Governor:
         if self._bucket is not None:
             self._bucket.drain(now)
         self._quota.forget(grant)
+        self._drought.fail(grant, now)
         self._service_works()
         if self._observers:
             tell(self._observers, Throttled(rate=self._pacer.rate, retry_after=retry_after))
@@ -225,6 +233,7 @@ class Governor:
         self._failed += 1
         self._pacer.forget(grant)
         self._circuit.forget(grant)
+        self._drought.forget(grant)
         self._quota.forget(grant)
         self._stir()
 
@@ -241,6 +250,7 @@ class Governor:
         now = self._clock.monotonic()
         self._throttled += 1
         self._pacer.forget(grant)
+        self._drought.forget(grant)
         self._quota.used_up(grant, now)
         self._service_works()
         if self._observers:
@@ -272,7 +282,8 @@ class Governor:
 
     def _delay(self, now: float) -> float:
         pacing = 0.0 if self._bucket is None else self._bucket.delay(now)
-        return max(pacing, self._pacer.delay(now), self._gate.remaining(now), self._circuit.delay(now))
+        outage = max(self._circuit.delay(now), self._drought.delay(now))
+        return max(pacing, self._pacer.delay(now), self._gate.remaining(now), outage)
 
     def _grant(self, now: float) -> Grant:
         self._granted += 1
@@ -281,12 +292,14 @@ class Governor:
             self._bucket.take(now)
         self._pacer.take(grant)
         self._circuit.take(grant)
+        self._drought.take(grant)
         self._quota.take(grant)
         return grant
 
     def _fail(self, grant: Grant, now: float) -> None:
         self._pacer.forget(grant)
         self._quota.forget(grant)
+        self._drought.forget(grant)
         self._tell_circuit(changed=self._circuit.fail(grant, now))
         self._stir()
 

@@ -109,3 +109,54 @@ class _Walk:
 
     def _overflow_since(self, arrival: float) -> float:
         return max(0.0, self.later - arrival - self.longest_gap)
+
+
+UNSURE = 1.5
+"""Calls by which a count may be wrong: a token that was not quite there, and one that came too early."""
+
+UNKNOWN = 1.0
+"""The error, as a share of the rate, while nothing is known."""
+
+NEAREST = 4.0
+"""How many times the noise a count must last to say anything."""
+
+
+@attrs.frozen
+class Sustained:
+    """Calls per second that were accepted beyond a burst, and by what share of it that may be wrong."""
+
+    rate: float = 0.0
+    error: float = UNKNOWN
+
+    @property
+    def interval(self) -> Interval:
+        """What the rate can be."""
+        return Interval(self.rate * (1.0 - self.error), self.rate * (1.0 + self.error))
+
+
+def sustained(history: History, refused: Grant, since: float, burst: float, stopped_at: float = -math.inf) -> Sustained:
+    """Return the rate that a 429 tells if the bucket may have run over before.
+
+    Whenever it was full last, since then it has given its burst and what came in: ``calls = burst + rate * seconds``;
+    and since no other moment it has given more. So the rate is the largest ``(calls - burst) / seconds`` of all times
+    that end with the 429. A bucket that has not been full since the last 429 has given what came in since then.
+
+    Arguments:
+        history: the calls.
+        refused: the one that found the bucket empty.
+        since: the moment after which calls count: when they went on after the last 429.
+        burst: calls that a full bucket holds.
+        stopped_at: the moment of the last 429, if the bucket was filling for some time before calls went on.
+    """
+    best, count = Sustained(), 0
+    for call in history.until(refused):
+        if call.left <= since:
+            break
+        count += call.took_a_token
+        beyond, seconds = count - burst, refused.left - call.left
+        if beyond > 2.0 * UNSURE and seconds > NEAREST * history.noise and beyond / seconds > best.rate:
+            best = Sustained(beyond / seconds, UNSURE / beyond)
+    whole = refused.left - stopped_at
+    if count > 2.0 * UNSURE and count / whole > best.rate:
+        best = Sustained(count / whole, UNSURE / count)
+    return best

@@ -105,7 +105,7 @@ class _Rules:
 
     def _throttled_again(self) -> bool:
         moved, self.progress_seen = self.trail.progress > self.progress_seen, self.trail.progress
-        return moved or self._failed_again()
+        return moved or self.trail.was_canary or self._failed_again()
 
     def _unavailable_again(self) -> bool:
         """A canary's failure is the outage's, not its lookup's: it asked for everyone."""

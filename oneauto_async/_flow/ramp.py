@@ -1,0 +1,54 @@
+"""Finding out what a key allows that has not refused anything yet: a few calls, then more and more. Pure.
+
+Two things grow. The calls that may be unanswered double with every round trip, much as those of a new TCP connection
+do, so that a service that does not answer collects no herd. The calls that may leave in a second double too, every
+`DOUBLING` seconds: where answers come fast the round trips alone would be over before any of them tells anything.
+"""
+
+from __future__ import annotations
+
+import math
+
+from .bucket import ROUNDING
+
+WINDOW = 10
+"""Calls that may be unanswered at the start, and from then on as many as were answered."""
+
+AT_ONCE = 5.0
+FIRST_RATE = 100.0
+"""Calls that may leave together, and then in a second, at the start."""
+
+DOUBLING = 0.15
+"""Seconds in which the rate doubles. When a key's burst is used up, a few times its rate goes out: what is then on its
+way is refused, and with a slower growth is less. From 100 to 1,600 a second this takes six tenths of a second."""
+
+
+class Ramp:
+    """The pace before the first 429."""
+
+    def __init__(self) -> None:
+        self.rate = FIRST_RATE
+        self._level = AT_ONCE
+        self._filled_at = -math.inf
+
+    def level(self, now: float) -> float:
+        """Return the calls that may leave now."""
+        if self._level >= AT_ONCE or math.isinf(self._filled_at):
+            return self._level
+        return min(AT_ONCE, self._level + (now - self._filled_at) * self.rate)
+
+    def delay(self, now: float, unanswered: int, answered: int) -> float:
+        """Return the seconds until the next call may leave; infinity if an answer must come first."""
+        if not unanswered:
+            return 0.0  # one who asks one thing after the other is never held back
+        if unanswered >= max(WINDOW, answered):
+            return math.inf
+        missing = 1.0 - self.level(now)
+        return missing / self.rate if missing > ROUNDING else 0.0
+
+    def take(self, now: float) -> None:
+        """Let a call leave. The rate grows while calls leave, not while nobody asks."""
+        level = self.level(now)
+        if level < AT_ONCE:
+            self.rate *= 2.0 ** (min(DOUBLING, now - self._filled_at) / DOUBLING)
+        self._level, self._filled_at = level - 1.0, now

@@ -1,0 +1,174 @@
+"""The parts of the pacer, each alone: the ramp, cycles, surges, steps, and what a 429 tells of the rate."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from oneauto_async._flow.calls import Fate, Grant, History
+from oneauto_async._flow.cycle import FIRST_CALLS, SHARE, SO_FAR, UNNOTICED, Cycle
+from oneauto_async._flow.measuring import measure, sustained
+from oneauto_async._flow.ramp import AT_ONCE, DOUBLING, FIRST_RATE, WINDOW, Ramp
+from oneauto_async._flow.sharing import Sharing
+from oneauto_async._flow.stepping import KNOWN, Steps
+from oneauto_async._flow.surge import FIRST, SUREST, Surge
+
+TRIP = 0.02
+
+
+class Key:
+    """A token bucket, and the history of one who uses it: calls are sent, arrive at once, and are heard of at once."""
+
+    def __init__(self, rate: float, burst: int) -> None:
+        self.rate, self.burst, self.level, self.at = rate, burst, float(burst), 0.0
+        self.history = History()
+        self.history.heard(TRIP)
+        self.sent = 0
+
+    def send(self, moment: float) -> Grant:
+        """Send a call at a moment."""
+        self.level = min(self.burst, self.level + (moment - self.at) * self.rate)
+        self.at, self.sent = moment, self.sent + 1
+        call = Grant(self.sent, moment)
+        call.fate = Fate.ACCEPTED if self.level >= 1.0 else Fate.REFUSED
+        self.level -= call.fate is Fate.ACCEPTED
+        self.history.add(call)
+        return call
+
+    def send_until_refused(self, pace: float) -> Grant:
+        """Send evenly from now on until one is refused."""
+        while (call := self.send(self.at + 1.0 / pace)).fate is Fate.ACCEPTED:
+            pass
+        return call
+
+
+@given(rate=st.floats(2.0, 200.0), burst=st.integers(3, 200), faster=st.floats(1.05, 3.0))
+def test_two_refusals_without_a_rest_between_them_measure_the_rate(rate: float, burst: int, faster: float) -> None:
+    """The rate lies in the interval that accepted calls and seconds between them give."""
+    key = Key(rate, burst)
+    key.send_until_refused(rate * faster)
+    for _ in range(100):
+        key.send(key.at + 1.0 / rate)
+    newest = key.send_until_refused(rate * faster)
+
+    interval = measure(key.history, newest)
+
+    assert interval.low <= rate <= interval.high
+    assert interval.is_narrow
+
+
+@given(rate=st.floats(2.0, 400.0), burst=st.integers(3, 100), faster=st.floats(1.05, 2.0), rest=st.floats(0.0, 3.0))
+def test_a_refusal_after_a_rest_measures_the_rate_all_the_same(
+    rate: float, burst: int, faster: float, rest: float
+) -> None:
+    """However long the bucket ran over: since it was full last it has given its burst and what came in."""
+    key = Key(rate, burst)
+    first = key.send_until_refused(rate * faster)
+    key.send(key.at + burst / rate + rest)
+    newest = key.send_until_refused(rate * faster)
+    beyond = sum(call.fate is Fate.ACCEPTED and call.left > first.left for call in key.history.newest_first()) - burst
+    assume(beyond >= 10)
+
+    found = sustained(key.history, newest, first.left, burst)
+
+    assert found.interval.low <= rate <= found.interval.high
+
+
+def test_a_bucket_that_did_not_fill_during_a_stop_gives_what_came_in_since_it_began() -> None:
+    """A burst of 100 at 20/s does not come back in a second."""
+    key = Key(20.0, 100)
+    first = key.send_until_refused(200.0)
+    key.at, key.level = first.left + 1.0, key.level + 20.0
+    newest = key.send_until_refused(40.0)
+
+    found = sustained(key.history, newest, first.left + 0.5, 100.0, stopped_at=first.left)
+
+    assert found.interval.low <= 20.0 <= found.interval.high
+
+
+def test_the_ramp_lets_a_few_out_at_once_and_then_more_and_more() -> None:
+    """So many at once, then at a rate that doubles."""
+    ramp, now, sent = Ramp(), 0.0, 0
+    for _ in range(int(AT_ONCE)):
+        assert ramp.delay(now, sent, answered=1000) == 0.0
+        ramp.take(now)
+        sent += 1
+    assert math.isclose(ramp.delay(now, sent, answered=1000), 1.0 / FIRST_RATE)
+
+    while now < 4.0 * DOUBLING:
+        now += ramp.delay(now, 1, answered=1000)
+        ramp.take(now)
+
+    assert ramp.rate == pytest.approx(16.0 * FIRST_RATE, rel=0.1)
+
+
+def test_the_ramp_waits_for_answers_but_never_holds_back_one_who_asks_alone() -> None:
+    """Unanswered calls are bounded; with none, the next one goes."""
+    ramp = Ramp()
+    for moment in range(100):
+        assert ramp.delay(moment * 1e-6, unanswered=0, answered=moment) == 0.0
+        ramp.take(moment * 1e-6)
+    assert ramp.delay(1.0, unanswered=WINDOW, answered=3) == math.inf
+    assert ramp.delay(1.0, unanswered=WINDOW, answered=WINDOW + 1) == 0.0
+
+
+@given(rate=st.floats(0.5, 500.0), behind=st.floats(0.0, 500.0))
+def test_a_steady_key_is_refused_ever_more_seldom_and_never_too_seldom(rate: float, behind: float) -> None:
+    """Refused calls become a small share of all; a limit that rises is noticed within a part of the time so far."""
+    cycle, sharing, now = Cycle(), Sharing(rate), 0.0
+    cycle.begin_anew(rate, behind, is_shared=False)
+    assert cycle.length <= max(FIRST_CALLS, 3.0 * behind)
+    for _ in range(40):
+        cycle.ended(1)
+        now += cycle.length / rate
+        cycle.lengthen(rate, behind, now, sharing)
+        assert cycle.length / rate <= max(UNNOTICED, SO_FAR * now, 4.0 * behind / rate, 3.0 / rate) + 1e-6
+
+    assert cycle.length >= min(1.0 / SHARE, 0.9 * UNNOTICED * rate)
+
+
+def test_whoever_has_a_part_of_a_key_looks_as_often_as_if_all_were_theirs() -> None:
+    """The calls refused are few among all of the key's."""
+    whole, part = Cycle(), Cycle()
+    for _ in range(20):
+        whole.lengthen(50.0, 1.0, 1e6, Sharing(50.0))
+        part.lengthen(5.0, 1.0, 1e6, Sharing(50.0))
+
+    assert part.length / 5.0 == pytest.approx(whole.length / 50.0)
+
+
+def test_a_surge_grows_until_more_was_sent_than_can_have_been_hidden() -> None:
+    """Then, and only then, it is sure that the key allows more."""
+    surge, granted, hidden = Surge(), 0, 10.0
+    surge.end(granted, 0.01)
+    beyond = 0.0
+    while not surge.is_sure(hidden):
+        granted += 20
+        beyond += 20 * surge.excess / (1.0 + surge.excess)
+        assert surge.go_on(1.0, granted, least=20)
+        surge.grow(0.3)
+        assert FIRST <= surge.excess <= 0.3
+
+    assert beyond > hidden
+    surge.rise(SUREST)
+    assert not surge.is_sure(hidden)
+
+
+@given(rate=st.floats(1.0, 400.0), burst=st.sampled_from([1, 2]), first=st.floats(0.1, 3.0))
+def test_steps_find_the_rate_of_a_key_with_hardly_any_burst(rate: float, burst: int, first: float) -> None:
+    """Wherever they begin, they settle at it, and few calls are refused then."""
+    key, steps, pace, refused = Key(rate, burst), Steps(), rate * first, 0
+    for number in range(6000):
+        call = key.send(key.at + 1.0 / pace)
+        if call.fate is Fate.ACCEPTED:
+            pace *= steps.up(cycle=200.0, behind=1.0, burst=burst)
+        else:
+            pace = steps.down(pace)
+            refused += number >= 3000
+
+    assert steps.step <= KNOWN
+    assert pace == pytest.approx(rate, rel=0.06)
+    assert refused <= 3000 * 0.02

@@ -146,7 +146,7 @@ class Pacer:
         """Let a call out."""
         now, grant.pace = grant.at, self.pace
         if self._phase is Phase.RAMP:
-            self._ramp.take(now)
+            self._ramp.take(now, self._answered)
         if self._phase is Phase.TRACK:
             self._note_rest(now)
         self._granted += 1

@@ -1,8 +1,8 @@
 """Finding out what a key allows that has not refused anything yet: a few calls, then more and more. Pure.
 
-Two things grow. The calls that may be unanswered double with every round trip, much as those of a new TCP connection
-do, so that a service that does not answer collects no herd. The calls that may leave in a second double too, every
-`DOUBLING` seconds: where answers come fast the round trips alone would be over before any of them tells anything.
+The calls that may be unanswered double with every round trip, much as those of a new TCP connection do, so that a service
+that does not answer collects no herd. Where answers come fast, the first few calls are let out evenly besides: most bursts
+are small, and whoever has used one up in a moment hears of it only after as many calls again were refused.
 """
 
 from __future__ import annotations
@@ -18,9 +18,10 @@ AT_ONCE = 5.0
 FIRST_RATE = 100.0
 """Calls that may leave together, and then in a second, at the start."""
 
-DOUBLING = 0.15
-"""Seconds in which the rate doubles. When a key's burst is used up, a few times its rate goes out: what is then on its
-way is refused, and with a slower growth is less. From 100 to 1,600 a second this takes six tenths of a second."""
+FEW = 20
+DOUBLING = 0.03
+"""So many answers show that the burst is no small one: from then on the rate doubles in so many seconds, which is hardly
+slower than the round trips let the unanswered calls double."""
 
 
 class Ramp:
@@ -46,9 +47,9 @@ class Ramp:
         missing = 1.0 - self.level(now)
         return missing / self.rate if missing > ROUNDING else 0.0
 
-    def take(self, now: float) -> None:
+    def take(self, now: float, answered: int) -> None:
         """Let a call leave. The rate grows while calls leave, not while nobody asks."""
         level = self.level(now)
-        if level < AT_ONCE:
+        if level < AT_ONCE and answered >= FEW:
             self.rate *= 2.0 ** (min(DOUBLING, now - self._filled_at) / DOUBLING)
         self._level, self._filled_at = level - 1.0, now

@@ -130,6 +130,11 @@ class Lookup(Generic[T]):
         """How many calls the key has accepted, of all lookups that share the governor."""
         return self.tools.governor.accepted
 
+    @property
+    def key_works(self) -> bool:
+        """Whether the key has accepted a call a moment ago, of whichever lookup."""
+        return self.tools.governor.key_works
+
     async def _attempt(self) -> Ended:
         """Make one request; while it is under way the flight is not ended for lack of waiters."""
         governor, asked = self.tools.governor, self.tools.clock.monotonic() if self.tools.observers else 0.0

@@ -187,14 +187,14 @@ def test_the_figures_beside_the_bar(changes: dict[str, Any], speed: float | None
 @posix
 def test_a_run_shows_pauses_and_the_limit_it_learnt(tmp_path: Path) -> None:
     """Against a key that allows 30 a second and asks for a rest at each 429."""
-    source = listed(tmp_path, *map(str, range(25)))
+    source = listed(tmp_path, *map(str, range(75)))
     command = ("bulk", str(source), "-o", str(tmp_path / "out.csv"), "--no-ledger")
     simulator = Simulator(rate=30, burst=5, retry_after="1")
     with serve(simulator) as base_url, at_a_terminal(*command, env=live(base_url)) as person:
         assert person.stays() == 0
     assert "paused 1 s: Retry-After" in person.seen
     assert re.search(r"\d+/s, limit \d+/s learnt, 429s \d+, billed \d+", person.seen)
-    assert f"429s {simulator.statuses[429]}, billed 25" in person.seen
+    assert f"429s {simulator.statuses[429]}, billed 75" in person.seen
 
 
 @posix

@@ -348,11 +348,10 @@ MANY = 40
 async def many_ask(play: Play) -> None:
     """Let many more ask of a service that answers at once; note when they begin."""
     await play.answer_until_nobody_waits()
-    began = play.clock.monotonic()
+    began, rate = play.clock.monotonic(), play.governor.statistics().rate
     await asks(MANY, is_retry=False)(play)
     await play.answer_until_nobody_waits()
     took = max(grant.at for grant in play.granted[-MANY:]) - began
-    rate = play.governor.statistics().rate
     assert took <= (1.05 * MANY / rate if rate else MANY * LATENCY)
     assert len(play.granted) >= MANY
 

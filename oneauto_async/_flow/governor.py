@@ -119,6 +119,7 @@ class Governor:
         self._pump: asyncio.Task[None] | None = None
         self._stirred: asyncio.Event | None = None
         self._granted = self._accepted = self._throttled = self._unavailable = self._failed = 0
+        self._accepted_at = -math.inf
         self._retries_left = float(RETRIES_AT_FIRST)
         self._observers: tuple[Observer, ...] = ()
 
@@ -130,6 +131,11 @@ class Governor:
     def accepted(self) -> int:
         """How many replies refused nothing: whether the queue moves."""
         return self._accepted
+
+    @property
+    def key_works(self) -> bool:
+        """Whether a call was accepted a moment ago: else one at a time asks whether any is again."""
+        return self._clock.monotonic() - self._accepted_at < DROUGHT
 
     @property
     def spares_others(self) -> bool:
@@ -186,11 +192,11 @@ class Governor:
 
     def accept(self, grant: Grant) -> None:
         """Learn that the service answered, and refused nothing."""
-        self._accepted += 1
+        self._accepted, self._accepted_at = self._accepted + 1, self._clock.monotonic()
         self._retries_left = min(MOST_RETRIES, self._retries_left + RETRIES_PER_SUCCESS)
         if self._bucket is not None:
             self._bucket.accept()
-        self._pacer.accept(grant, self._clock.monotonic())
+        self._pacer.accept(grant, self._accepted_at)
         self._quota.accept(grant)
         self._drought.succeed()
         self._service_works()

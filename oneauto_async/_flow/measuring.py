@@ -139,7 +139,7 @@ def sustained(history: History, refused: Grant, since: float, burst: float, stop
 
     Whenever it was full last, since then it has given its burst and what came in: ``calls = burst + rate * seconds``;
     and since no other moment it has given more. So the rate is the largest ``(calls - burst) / seconds`` of all times
-    that end with the 429. A bucket that has not been full since the last 429 has given what came in since then.
+    that end with the 429. A bucket that cannot have filled since the last 429 has given what came in since then.
 
     Arguments:
         history: the calls.
@@ -156,7 +156,7 @@ def sustained(history: History, refused: Grant, since: float, burst: float, stop
         beyond, seconds = count - burst, refused.left - call.left
         if beyond > 2.0 * UNSURE and seconds > NEAREST * history.noise and beyond / seconds > best.rate:
             best = Sustained(beyond / seconds, UNSURE / beyond)
-    whole = refused.left - stopped_at
-    if count > 2.0 * UNSURE and count / whole > best.rate:
-        best = Sustained(count / whole, UNSURE / count)
+    whole = count / (refused.left - stopped_at)
+    if count > 2.0 * UNSURE and whole > best.rate and whole * (since - stopped_at) < burst:
+        best = Sustained(whole, UNSURE / count)
     return best

@@ -405,7 +405,7 @@ class Pacer:
     def _most_excess(self) -> float:
         if self._stops:
             return max(surge.FIRST_AT_STOPS, min(surge.LARGEST_AT_STOPS, 2.0 * self._stops.error))
-        largest = surge.LARGEST * self._sharing.highest(self._rate) / self._rate
+        largest = max(surge.FEW, surge.LARGEST * self._sharing.highest(self._rate)) / self._rate
         return max(surge.FIRST, min(largest, surge.REFUSED / self._behind))
 
     def _rise(self, now: float) -> None:

@@ -14,6 +14,9 @@ SUREST = 1.0
 """Shares by which the copy fills faster, doubling: a few times the error of a measurement; until it is sure that the
 limit has risen, of the most the key has allowed lately; and from then on."""
 
+FEW = 6.0
+"""Calls a second more than measured that are no storm on any key: whoever gets hardly any may try for so many more."""
+
 LARGEST_AT_STOPS = 0.5
 FIRST_AT_STOPS = 0.16
 """The same where a 429 stops all calls: it costs the same however many calls are behind it, and the slower the bucket

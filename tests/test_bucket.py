@@ -25,7 +25,7 @@ def run(rate: float, calls: int, jitter: float, seed: int = 1) -> tuple[float, i
             bucket.accept()
         else:
             refused += 1
-            bucket.drain(now)
+            bucket.drain(now, was_early=True)
     return now, refused
 
 
@@ -63,7 +63,7 @@ def test_without_burst_a_shared_key_cannot_widen_the_margin_without_end() -> Non
     """Refusals that are not ours to avoid halve the pace at most; the gate does the rest."""
     bucket = TokenBucket(100.0, 1)
     for moment in range(10_000):
-        bucket.drain(float(moment))
+        bucket.drain(float(moment), was_early=True)
     assert bucket.rate >= 50.0
 
 

@@ -17,6 +17,9 @@ ACCEPTED_PER_REFUSED = 250
 """A refused call widens the margin of a key without burst by this share of a token's time, an accepted one narrows it
 by the second number's part of that: it settles where one call in so many is refused, well under one in a hundred."""
 
+MOST_DOUBLINGS = 8
+"""How often the narrowing doubles, after each so many calls: the widest margin is then gone within a hundred more."""
+
 DELAY_WEIGHT = 0.1
 DELAY_STEP = 0.001
 """The weight of one call in the usual time from grant to sending, and the most of it, in seconds, that can count: a
@@ -33,13 +36,18 @@ class _Spacing:
         self.margin = min(NARROW_SHARE * period, NARROW_JITTER)
         self._widest = period
         self._step = min(MARGIN_STEP * period, NARROW_JITTER)
+        self._accepted_in_a_row = 0
         self._usual_delay = 0.0
 
     def widen(self) -> None:
         self.margin = min(self._widest, self.margin + self._step)
+        self._accepted_in_a_row = 0
 
     def narrow(self) -> None:
-        self.margin = max(0.0, self.margin - self._step / ACCEPTED_PER_REFUSED)
+        """Faster and faster when none is refused any more: the margin is far too wide then."""
+        self._accepted_in_a_row += 1
+        faster = 2.0 ** min(self._accepted_in_a_row // ACCEPTED_PER_REFUSED, MOST_DOUBLINGS)
+        self.margin = max(0.0, self.margin - self._step * faster / ACCEPTED_PER_REFUSED)
 
     def lateness(self, delay: float) -> float:
         """Return how much longer than usual a call took to leave: only that brings the next one closer to it."""
@@ -110,8 +118,13 @@ class TokenBucket:
         if self._spacing is not None:
             self._spacing.narrow()
 
-    def drain(self, now: float) -> None:
-        """Learn that the gateway's bucket is empty, as it is at every 429, and restore the cushion."""
+    def drain(self, now: float, *, was_early: bool) -> None:
+        """Learn that the gateway's bucket is empty, as it is at every 429, and restore the cushion.
+
+        Arguments:
+            now: the moment on the clock.
+            was_early: the limit still holds, so the refused call came too early: the next ones keep farther apart.
+        """
         self._level, self._filled_at = min(self.level(now), -self._cushion), now
-        if self._spacing is not None:
+        if self._spacing is not None and was_early:
             self._spacing.widen()

@@ -6,6 +6,7 @@ import math
 from collections import deque
 from collections.abc import Iterator
 from enum import Enum
+from itertools import islice, takewhile
 
 import attrs
 
@@ -49,16 +50,18 @@ class Grant:
         number: counts the grants of a governor.
         at: the moment it was given, on the clock.
         left: the moment its bytes began to leave.
+        has_left: whether they have.
         fate: how it ended.
         pace: calls per second that were let out when it was given.
         is_canary: sent alone to see whether an outage is over.
     """
 
-    __slots__ = ("at", "fate", "is_canary", "left", "number", "pace")
+    __slots__ = ("at", "fate", "has_left", "is_canary", "left", "number", "pace")
 
     def __init__(self, number: int, at: float, pace: float = math.inf) -> None:
         self.number = number
         self.at = self.left = at
+        self.has_left = False
         self.fate = Fate.UNDER_WAY
         self.pace = pace
         self.is_canary = False
@@ -67,13 +70,18 @@ class Grant:
         return f"<Grant {self.number} at {self.at:.3f}, {self.fate.value}>"
 
     @property
+    def is_known(self) -> bool:
+        """Whether it was accepted or refused."""
+        return self.fate is Fate.ACCEPTED or self.fate is Fate.REFUSED
+
+    @property
     def took_a_token(self) -> bool:
         """Whether the gateway counts it; a call under way most probably will be."""
         return self.fate is Fate.ACCEPTED or self.fate is Fate.UNDER_WAY
 
 
 class History:
-    """The newest calls, the pauses between them, and how long a refusal takes to be heard."""
+    """The newest calls in the order they left, the pauses between them, and how long a refusal takes to be heard."""
 
     def __init__(self) -> None:
         self._calls: deque[Grant] = deque(maxlen=REMEMBERED)
@@ -82,7 +90,7 @@ class History:
         self._usual = 0.0
 
     def add(self, call: Grant) -> None:
-        """Remember a call that is about to leave."""
+        """Remember a call that leaves now."""
         self._calls.append(call)
 
     def forget(self, moment: float) -> None:
@@ -119,17 +127,19 @@ class History:
         return call.left + self._fastest / 2.0
 
     def newest_first(self) -> Iterator[Grant]:
-        """Walk back through the calls that may have reached the gateway."""
+        """Walk back through the calls that may have reached the gateway, from the one that left last."""
         return (call for call in reversed(self._calls) if call.fate is not Fate.VOID)
 
     def accepted_after(self, refused: Grant) -> int:
         """Count the calls that left after a refused one and took, or will take, a token."""
-        count = 0
-        for call in self.newest_first():
-            if call.number < refused.number:
-                break
-            count += call.took_a_token and call.left > refused.left
-        return count
+        later = takewhile(lambda call: call.left > refused.left, self.newest_first())
+        return sum(call.took_a_token for call in later)
+
+    def accepted_share(self, calls: int) -> float:
+        """Return the share of the newest calls that were accepted, of those it is known of; 1 if they are fewer."""
+        known = islice((call for call in reversed(self._calls) if call.is_known), calls)
+        fates = [call.fate is Fate.ACCEPTED for call in known]
+        return sum(fates) / calls if len(fates) == calls else 1.0
 
     def accepted_rate(self, older: Grant, newer: Grant) -> float:
         """Return the calls per second that left between two refused ones and took, or will take, a token."""
@@ -143,6 +153,10 @@ class History:
     def until(self, refused: Grant) -> list[Grant]:
         """Return the remembered calls that left before a refused one or with it, newest first."""
         return [call for call in self.newest_first() if call.left <= refused.left]
+
+    def left_until(self, refused: Grant, since: float) -> int:
+        """Count the calls that left from a moment on until a refused one did, itself included."""
+        return sum(call.left >= since for call in self.until(refused))
 
     def sending_rate(self, refused: Grant, now: float) -> float:
         """Return the calls per second that left in the round trip before a call that was refused, until then."""

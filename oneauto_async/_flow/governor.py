@@ -187,6 +187,7 @@ class Governor:
     def sent(self, grant: Grant, moment: float) -> None:
         """Learn when the request of a grant began to leave: a connection may have had to be opened first."""
         grant.left = moment
+        self._pacer.leave(grant)
         if self._bucket is not None:
             self._bucket.leave(grant.at, moment)
 
@@ -209,7 +210,7 @@ class Governor:
         stop = 0.0 if retry_after is None or self.spares_others else retry_after
         self._pacer.throttle(grant, now, stop)
         if self._bucket is not None:
-            self._bucket.drain(now)
+            self._bucket.drain(now, was_early=self._pacer.phase is Phase.FREE)
         self._quota.forget(grant)
         self._drought.fail(grant, now)
         self._service_works()

@@ -43,6 +43,13 @@ PATIENCE = 1.1
 TOLERANCE = 0.04
 """How far below a given limit a measurement may be and not contradict it."""
 
+RECENT = 64
+STARVED = 0.35
+RECENT_AT_STOPS = 16
+STARVED_AT_STOPS = 0.75
+"""Of so many calls to a key with hardly any burst, whose limit is given, fewer were accepted than uneven ways explain:
+others use it, and going on at that rate would only be refused. Sooner where each refusal stops all calls."""
+
 LONGEST_BURST = 4.0
 """Seconds: a burst that lasts for longer is rather a rate that is too low."""
 
@@ -79,10 +86,10 @@ class Pacer:
         self._is_lower = False  # the key has turned out to allow less than the limit that was given
         self._level = 0.0 if rate is None else max(1.0, burst / 2.0)
         self._filled_at = 0.0
-        self._last_full: Moment | None = None  # since the last 429
+        self._last_full: float | None = None  # the moment, since the last 429
 
         self._history = History()
-        self._granted = self._answered = 0
+        self._granted = self._leaving = self._answered = 0
         self._ramp = Ramp()
         self._cycle = Cycle() if rate is None else Cycle(SHORTEST)
         self._surge = Surge()
@@ -149,9 +156,14 @@ class Pacer:
             self._ramp.take(now, self._answered)
         if self._phase is Phase.TRACK:
             self._note_rest(now)
-        self._granted += 1
+        self._granted, self._leaving = self._granted + 1, self._leaving + 1
         self._level, self._filled_at = self.level(now) - 1.0, now
-        self._history.add(grant)
+
+    def leave(self, grant: Grant) -> None:
+        """Learn that a call that was let out has left: it may have had to wait for its connection."""
+        if not grant.has_left:
+            grant.has_left, self._leaving = True, self._leaving - 1
+            self._history.add(grant)
 
     def put_back(self) -> None:
         """Learn that a call that was let out will never be sent."""
@@ -164,24 +176,26 @@ class Pacer:
 
     def accept(self, grant: Grant, now: float) -> None:
         """Learn that a call was accepted."""
+        self.leave(grant)
         grant.fate = Fate.ACCEPTED
         self._answered += 1
         if self._phase is not Phase.TRACK:
             return
         if self._is_narrow:
-            self._change_rate(now, self._steps.up(self._cycle.length, self._behind, self._burst))
-            self._free_at_ceiling()
+            self._step_up(now)
         elif self._surge.is_binding and self._surge.hears_of(grant.number) and self._is_overdue:
             self._go_faster(now)
 
     def forget(self, grant: Grant) -> None:
         """Learn that a call took no token, or that it is not known."""
+        self.leave(grant)
         grant.fate = Fate.VOID
         self._answered += 1
         self._sharing.forget()
 
     def throttle(self, grant: Grant, now: float, stop: float = 0.0) -> None:
         """Learn that the gateway's bucket was empty when a call arrived, and that all then stop for so many seconds."""
+        self.leave(grant)
         grant.fate = Fate.REFUSED
         self._answered += 1
         self._history.heard(now - grant.left)
@@ -195,7 +209,7 @@ class Pacer:
         if self._episode.is_first:
             self._guess(grant, now)
         interval = measure(self._history, grant, self._burst / self._rate if self._is_narrow else math.inf)
-        if self._contradicts_nothing(interval):
+        if self._contradicts_nothing(interval, stop):
             return
         self._is_lower = True
         if self._is_narrow and self._phase is Phase.TRACK:
@@ -263,7 +277,7 @@ class Pacer:
     def _shrink_burst(self, grant: Grant) -> None:
         """A bucket that was full, if the burst is the one that is known, held no more than was taken from it since."""
         if self._last_full is not None and not self._first_run:
-            used = grant.number - self._last_full.granted - self._rate * (grant.left - self._last_full.at)
+            used = self._history.left_until(grant, self._last_full) - self._rate * (grant.left - self._last_full)
             self._burst = min(self._burst, max(NARROW_BURST, used))
             self._last_full = None
 
@@ -275,13 +289,20 @@ class Pacer:
         else:
             self._rate = self._history.first_guess(now - grant.left)
 
-    def _contradicts_nothing(self, interval: Interval) -> bool:
+    def _contradicts_nothing(self, interval: Interval, stop: float) -> bool:
         """Tell whether a call was only early, and the limit that was given still holds."""
         if self._phase is not Phase.FREE or self._is_lower or interval.high < self._ceiling * (1.0 - TOLERANCE):
             return False
-        if not self._is_narrow:  # there was a cushion: somebody else has taken those tokens
-            self._sharing.suspect()
-        return self._is_narrow
+        if self._is_narrow:  # only early, unless hardly any is accepted
+            recent, starved = (RECENT_AT_STOPS, STARVED_AT_STOPS) if stop else (RECENT, STARVED)
+            return self._history.accepted_share(recent) >= starved
+        self._sharing.suspect()  # there was a cushion: somebody else has taken those tokens
+        return False
+
+    def _step_up(self, now: float) -> None:
+        is_far = self._rate < surge.LARGEST * self._sharing.peak
+        self._change_rate(now, self._steps.up(self._cycle.length, self._behind, self._burst, is_far=is_far))
+        self._free_at_ceiling()
 
     def _step_down(self, grant: Grant, interval: Interval, *, is_new: bool) -> None:
         if not is_new:
@@ -289,8 +310,7 @@ class Pacer:
         rate = self._steps.down(min(grant.pace, 2.0 * self._rate))
         self._rate = max(LOWEST_RATE, min(self._ceiling, rate, interval.high))
         self._cycle.lengthen(self._rate, self._history.trip * self._rate, grant.left, self._sharing)
-        if self._steps.is_known:
-            self._sharing.remember(self._rate)
+        self._sharing.remember(self._rate if self._steps.is_known else 0.0)
 
     def _adopt(self, grant: Grant, interval: Interval, *, is_new: bool) -> None:
         """Set the rate by what a refusal says."""
@@ -349,10 +369,14 @@ class Pacer:
             level, excess = min(0.0, self.level(now)), 0.0
         else:
             self._saved = (now - refused.left) * self._rate
-            level, excess = self._saved - self._history.accepted_after(refused) - self._cushion, self._next_excess
+            level, excess = self._saved - self._taken_since(refused) - self._cushion, self._next_excess
         self._level, self._filled_at = level, now
         self._surge.end(self._granted, excess)
         self._refused_at = Moment(now, self._granted)
+
+    def _taken_since(self, refused: Grant) -> int:
+        """Return the calls that took, or will take, a token after a refused one; some may have to leave yet."""
+        return self._history.accepted_after(refused) + self._leaving
 
     @property
     def _next_excess(self) -> float:
@@ -373,7 +397,7 @@ class Pacer:
         if unused > IDLE * self.pace:
             self._history.pause(now - unused / self.pace, now)
         if unused >= 0.0 and self._depth > NO_ROOM:
-            self._last_full = Moment(now, self._granted)
+            self._last_full = now
 
     # Growing.
 
@@ -415,7 +439,7 @@ class Pacer:
         if not self._episode.is_first or self._last_refused is None:
             self._surge.rise(surge.LARGEST if self._stops else surge.SUREST)
             return
-        self._saved = (now - self._last_refused.left) * self._rate - self._history.accepted_after(self._last_refused)
+        self._saved = (now - self._last_refused.left) * self._rate - self._taken_since(self._last_refused)
         if self._saved > self._burst:  # at this rate the bucket has run over
             self._history.pause(self._refused_at.at, now)
         self._surge.rise(surge.SUREST if self._surge.raises >= surge.GUESS_STEPS else None)

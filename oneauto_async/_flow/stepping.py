@@ -16,7 +16,13 @@ SHORTEST_TRIPS = 2.0
 eighth of a step; and the round trips: what came of the last way must be heard."""
 
 OVERDUE = 8.0
-"""By so many times a way gets shorter when none of its calls was refused: the limit has risen, or was never met."""
+MOST_HALVINGS = 3
+"""By so many times a way gets shorter when none of its calls was refused: the limit has risen, or was never met. The
+shortest is halved as well, so often: to a slow key sixteen calls are a long time."""
+
+FAR_AFTER = 8.0
+"""Accepted calls in a row after which the rate doubles with each, if the key allowed far more a moment ago:
+whoever took the rest has most probably left."""
 
 EARLY = 16.0
 AGAIN = 1.5
@@ -38,7 +44,7 @@ class Steps:
         self.step = LARGEST
         self._way = SHORTEST
         self._accepted = 0
-        self._is_overdue = False
+        self._overdue = 0
         self._met = 0.0  # the pace at which a call was refused before
 
     @property
@@ -46,22 +52,27 @@ class Steps:
         """Whether the limit was met where it was expected."""
         return self.step <= KNOWN
 
-    def up(self, cycle: float, behind: float, burst: float) -> float:
+    def up(self, cycle: float, behind: float, burst: float, *, is_far: bool = False) -> float:
         """Return the factor for an accepted call.
 
         Arguments:
             cycle: accepted calls between two refusals once the rate is known.
             behind: calls that are usually on their way.
             burst: so many calls too many are not refused.
+            is_far: the key allowed far more a moment ago.
         """
-        self._way = max(SHORTEST, SHORTEST_TRIPS * behind, burst / self.step, self._usual_way(cycle))
         self._accepted += 1
+        if is_far and self._accepted > FAR_AFTER:
+            self.step = LARGEST
+            return 2.0 ** (1.0 / max(1.0, SHORTEST_TRIPS * behind))
+        shortest = SHORTEST / 2.0 ** min(self._overdue, MOST_HALVINGS)
+        self._way = max(shortest, SHORTEST_TRIPS * behind, burst / self.step, self._usual_way(cycle))
         if self._accepted >= self._way:
-            self.step, self._accepted, self._is_overdue = min(LARGEST, 2.0 * self.step), 0, True
+            self.step, self._accepted, self._overdue = min(LARGEST, 2.0 * self.step), 0, self._overdue + 1
         return 1.0 + 2.0 * self.step / self._way
 
     def _usual_way(self, cycle: float) -> float:
-        if self._is_overdue:
+        if self._overdue:
             return cycle / OVERDUE
         return cycle if self.is_known else 0.0
 
@@ -70,5 +81,5 @@ class Steps:
         step = self.step * AGAIN if self._accepted < self._way / EARLY else self.step / 2.0
         missed = abs(pace / self._met - 1.0) / 2.0 if self._met else LARGEST
         self.step = min(LARGEST, max(SMALLEST, step, missed))
-        self._met, self._accepted, self._is_overdue = pace, 0, False
+        self._met, self._accepted, self._overdue = pace, 0, 0
         return pace * (1.0 - self.step)

@@ -317,7 +317,7 @@ class Pacer:
         has_risen = False
         if is_new and self._surge.is_on and not (self._stops or self._is_narrow or self._episode.is_first):
             interval, has_risen = self._after_surge(grant, interval)
-        is_known = interval.is_narrow and not self._is_narrow
+        is_known = interval.is_narrow and not (self._is_narrow or self._episode.is_first)
         rate = interval.middle if is_known else min(interval.clamp(self._rate), max(self._rate, grant.pace))
         self._rate = min(self._ceiling, max(rate, self._episode.lowest, LOWEST_RATE))
         if is_known and not self._stops:
@@ -356,12 +356,16 @@ class Pacer:
         self._stops.begin(now, stop)
 
     def _settle_burst(self) -> None:
-        """The key began with a full bucket: what it took before the first 429 beyond what came in was its burst."""
+        """The rate is known: what the key took before the first 429 beyond what came in was its burst."""
+        self._bound_burst(self._rate, math.inf)
+        self._first_run = []
+
+    def _bound_burst(self, rate: float, most: float) -> None:
+        """The key began with a full bucket: it took no more before the first 429 than that and what came in."""
         taken = [call.left for call in self._first_run if call.took_a_token]
         if taken:
             counted = enumerate(taken, start=1)
-            self._burst = max(1.0, *(number - (taken[0] - moment) * self._rate for number, moment in counted))
-        self._first_run = []
+            self._burst = max(1.0, min(most, max(number - (taken[0] - moment) * rate for number, moment in counted)))
 
     def _refill(self, refused: Grant, now: float) -> None:
         """Start the copy of the bucket anew: what leaves now arrives as long after the refused call as it left."""
@@ -435,6 +439,7 @@ class Pacer:
     def _rise(self, now: float) -> None:
         """Take the pace that has proved to be allowed for the rate, and go on from there."""
         self._change_rate(now, 1.0 + self._surge.excess)
+        self._bound_burst(self._rate, self._burst)
         self._free_at_ceiling()
         if not self._episode.is_first or self._last_refused is None:
             self._surge.rise(surge.LARGEST if self._stops else surge.SUREST)

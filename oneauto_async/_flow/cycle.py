@@ -25,6 +25,11 @@ SHARED = 1.6
 others seem to use so many times less. A rise from 20 to 50/s then costs at most (1 - 20/50) * 6.4 s, four of the six
 seconds that are a tenth of a minute."""
 
+AGAIN = 0.7
+FEWEST_AGAIN = 12.0
+"""Seconds after which a rate that has dropped is tried again, and calls: what others leave unused after they met the
+limit together is a third of the key, and a slow key need not be asked with every other call."""
+
 SHARE = 0.007
 """So rarely that refused calls are no more than this share of all, though that may take longer, if ..."""
 
@@ -66,6 +71,10 @@ class Cycle:
         seconds = max(soon, min(rarely, SO_FAR * (now - self._steady_since)))
         longest = max(seconds * rate, SHORTEST_TRIPS * behind, FEWEST)
         self.length = min(longest, max(SHORTEST, GROWTH * self.length))
+
+    def shorten(self, rate: float, behind: float) -> None:
+        """Let this one be short: the rate has dropped, and may be higher again in a moment."""
+        self.length = max(FEWEST_AGAIN, AGAIN * rate, SHORTEST_TRIPS / 2.0 * behind)
 
     def spread_stops(self, rate: float, stop: float, *, is_known: bool) -> None:
         """Begin one that ends in a stop of so many seconds: soon while the rate is not known, and rarely then."""

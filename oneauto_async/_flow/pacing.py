@@ -24,6 +24,9 @@ from .stepping import NARROW_BURST, Steps
 from .stops import Stops
 from .surge import Surge
 
+DROPPED = 0.8
+"""Lower than this share of the rate before: others may have gone faster for a moment, and left room since."""
+
 LOWEST_RATE = 0.5
 """Calls per second, however little the key seems to allow: so long it takes at most to notice that it allows more."""
 
@@ -211,6 +214,8 @@ class Pacer:
         interval = measure(self._history, grant, self._burst / self._rate if self._is_narrow else math.inf)
         if self._contradicts_nothing(interval, stop):
             return
+        if not (self._is_lower or self._is_narrow or stop) and self._ceiling < HIGHEST_RATE:
+            self._rate = self._episode.lowest  # to begin with, as if there were two who share it: fair, if there are
         self._is_lower = True
         if self._is_narrow and self._phase is Phase.TRACK:
             self._step_down(grant, interval, is_new=is_new)
@@ -225,6 +230,11 @@ class Pacer:
     @property
     def _is_narrow(self) -> bool:
         return self._burst < NARROW_BURST
+
+    @property
+    def _is_far(self) -> bool:
+        """Whether the key allowed far more a moment ago."""
+        return self._rate < surge.LARGEST * self._sharing.peak
 
     @property
     def _depth(self) -> float:
@@ -300,8 +310,7 @@ class Pacer:
         return False
 
     def _step_up(self, now: float) -> None:
-        is_far = self._rate < surge.LARGEST * self._sharing.peak
-        self._change_rate(now, self._steps.up(self._cycle.length, self._behind, self._burst, is_far=is_far))
+        self._change_rate(now, self._steps.up(self._cycle.length, self._behind, self._burst, is_far=self._is_far))
         self._free_at_ceiling()
 
     def _step_down(self, grant: Grant, interval: Interval, *, is_new: bool) -> None:
@@ -318,6 +327,7 @@ class Pacer:
         if is_new and self._surge.is_on and not (self._stops or self._is_narrow or self._episode.is_first):
             interval, has_risen = self._after_surge(grant, interval)
         is_known = interval.is_narrow and not (self._is_narrow or self._episode.is_first)
+        before = self._rate
         rate = interval.middle if is_known else min(interval.clamp(self._rate), max(self._rate, grant.pace))
         self._rate = min(self._ceiling, max(rate, self._episode.lowest, LOWEST_RATE))
         if is_known and not self._stops:
@@ -325,7 +335,7 @@ class Pacer:
         if is_new:
             if is_known:
                 self._sharing.remember(self._rate)
-            self._begin_cycle(is_anew=bool(self._first_run) or has_risen)
+            self._begin_cycle(before, is_anew=bool(self._first_run) or has_risen)
         self._phase = Phase.TRACK
 
     def _after_surge(self, grant: Grant, interval: Interval) -> tuple[Interval, bool]:
@@ -336,12 +346,14 @@ class Pacer:
             self._history.forget(self._surge.began.at)
         return Interval(max(found.low, interval.low), max(found.high, interval.high)), has_risen
 
-    def _begin_cycle(self, *, is_anew: bool) -> None:
+    def _begin_cycle(self, before: float, *, is_anew: bool) -> None:
         behind = self._history.trip * self._rate
         if is_anew and not self._is_narrow:
             self._cycle.begin_anew(self._rate, behind, is_shared=self._sharing.is_likely)
         elif self._last_refused is not None:
             self._cycle.lengthen(self._rate, behind, self._last_refused.left, self._sharing)
+        if self._rate < DROPPED * before and not (self._first_run or self._stops):
+            self._cycle.shorten(self._rate, behind)
 
     def _learn_from_stop(self, grant: Grant, now: float, stop: float, *, is_new: bool) -> None:
         """Run below the measured rate where every 429 stops all calls, and come near the limit rarely."""
@@ -431,6 +443,8 @@ class Pacer:
 
     @property
     def _most_excess(self) -> float:
+        if self._stops and self._is_far:
+            return surge.SUREST
         if self._stops:
             return max(surge.FIRST_AT_STOPS, min(surge.LARGEST_AT_STOPS, 2.0 * self._stops.error))
         largest = max(surge.FEW, surge.LARGEST * self._sharing.highest(self._rate)) / self._rate

@@ -44,6 +44,25 @@ def test_without_burst_and_jitter_the_margin_disappears() -> None:
     assert bucket.rate == 100.0
 
 
+def test_without_burst_a_margin_that_is_far_too_wide_is_gone_after_a_few_thousand_calls() -> None:
+    """Whoever shared the key for a while gets all of it again."""
+    bucket = TokenBucket(10.0, 1)
+    for moment in range(1000):
+        bucket.drain(float(moment), was_early=True)
+    assert bucket.rate <= 5.0
+    for _ in range(2500):
+        bucket.accept()
+    assert bucket.rate == 10.0
+
+
+def test_a_refusal_that_was_not_early_leaves_the_margin_as_it_is() -> None:
+    """Keeping farther apart would not help."""
+    bucket = TokenBucket(10.0, 1)
+    before = bucket.rate
+    bucket.drain(1.0, was_early=False)
+    assert bucket.rate == before
+
+
 def test_without_burst_the_next_call_keeps_away_from_one_that_left_late() -> None:
     """A call that left 5 ms later than usual moves the next one by as much."""
     bucket = TokenBucket(100.0, 1)

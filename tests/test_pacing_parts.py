@@ -9,11 +9,12 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from oneauto_async._flow.calls import Fate, Grant, History
-from oneauto_async._flow.cycle import FIRST_CALLS, SHARE, SO_FAR, UNNOTICED, Cycle
+from oneauto_async._flow.cycle import FEWEST_AGAIN, FIRST_CALLS, SHARE, SO_FAR, UNNOTICED, Cycle
 from oneauto_async._flow.measuring import measure, sustained
+from oneauto_async._flow.pacing import RECENT, Pacer, Phase
 from oneauto_async._flow.ramp import AT_ONCE, DOUBLING, FEW, FIRST_RATE, WINDOW, Ramp
 from oneauto_async._flow.sharing import Sharing
-from oneauto_async._flow.stepping import KNOWN, Steps
+from oneauto_async._flow.stepping import FAR_AFTER, KNOWN, Steps
 from oneauto_async._flow.surge import FIRST, SUREST, Surge
 
 TRIP = 0.02
@@ -87,6 +88,87 @@ def test_a_bucket_that_did_not_fill_during_a_stop_gives_what_came_in_since_it_be
     found = sustained(key.history, newest, first.left + 0.5, 100.0, stopped_at=first.left)
 
     assert found.interval.low <= 20.0 <= found.interval.high
+
+
+def test_calls_count_in_the_order_they_left_however_long_they_waited_for_a_connection() -> None:
+    """One that was let out early and left late came to the gateway late."""
+    pacer = Pacer(rate=100.0, burst=20.0)
+    early, *others = [Grant(number, 0.01 * number) for number in range(1, 6)]
+    for grant in (early, *others):
+        pacer.take(grant)
+    for grant in others:
+        pacer.leave(grant)
+    early.left = 0.5
+    pacer.leave(early)
+
+    assert [call.number for call in pacer._history.newest_first()] == [1, 5, 4, 3, 2]
+    assert pacer._history.accepted_after(others[-1]) == 1
+
+
+def test_calls_that_have_not_left_yet_will_find_their_tokens_gone() -> None:
+    """After a 429 they count like those that left after it."""
+    levels = []
+    for waiting in (0, 30):
+        pacer = Pacer(rate=100.0, burst=40.0)
+        refused = Grant(1, 1.0)
+        pacer.take(refused)
+        pacer.leave(refused)
+        for number in range(waiting):
+            pacer.take(Grant(2 + number, 1.01))
+        pacer.throttle(refused, 1.1)
+        levels.append(pacer.level(1.1))
+
+    assert levels[0] >= 1.0
+    assert levels[1] < -10.0
+
+
+@pytest.mark.parametrize(("accepted", "found_out"), [(3, False), (9, True)], ids=["many", "hardly any"])
+def test_a_given_rate_of_a_narrow_key_is_left_when_hardly_any_call_is_accepted(accepted: int, found_out: bool) -> None:
+    """One refused now and then came too early; where most are, somebody else uses the key."""
+    pacer = Pacer(ceiling=10.0, burst=1.0)
+    for number in range(1, RECENT + 2):
+        grant = Grant(number, 0.1 * number)
+        pacer.take(grant)
+        pacer.leave(grant)
+        if number % accepted == 0 or (not found_out and number % accepted == 1):
+            pacer.accept(grant, 0.1 * number + TRIP)
+        else:
+            pacer.throttle(grant, 0.1 * number + TRIP)
+
+    assert (pacer.phase is Phase.TRACK) is found_out
+
+
+def test_a_given_limit_that_others_use_too_is_shared_in_halves_to_begin_with() -> None:
+    """Nothing is known yet of how much they take."""
+    pacer, now = Pacer(ceiling=50.0, burst=10.0), 0.0
+    for number in range(1, 20):
+        grant, now = Grant(number, now), now + 0.02
+        pacer.take(grant)
+        pacer.leave(grant)
+        if number < 19:
+            pacer.accept(grant, now + TRIP)
+    pacer.throttle(grant, now + TRIP)
+
+    assert pacer.rate == 25.0
+
+
+def test_a_lost_rate_comes_back_with_a_few_calls() -> None:
+    """A narrow key that allowed far more is tried with a rate that doubles, once nobody refuses any more."""
+    steps = Steps()
+    factors = [steps.up(cycle=100.0, behind=0.1, burst=1.0, is_far=True) for _ in range(16)]
+
+    assert math.prod(factors[: int(FAR_AFTER)]) < 2.0
+    assert factors[int(FAR_AFTER) :] == [2.0] * (16 - int(FAR_AFTER))
+
+
+def test_a_rate_that_has_dropped_is_tried_again_soon() -> None:
+    """In less than a second of a fast key, and not with every other call of a slow one."""
+    fast, slow = Cycle(400.0), Cycle(20.0)
+    fast.shorten(100.0, behind=2.0)
+    slow.shorten(1.0, behind=0.1)
+
+    assert fast.length / 100.0 <= 1.0
+    assert slow.length == FEWEST_AGAIN
 
 
 def test_the_ramp_lets_a_few_out_at_once_and_others_evenly_until_a_few_are_answered() -> None:

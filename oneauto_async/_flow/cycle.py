@@ -74,7 +74,7 @@ class Cycle:
 
     def shorten(self, rate: float, behind: float) -> None:
         """Let this one be short: the rate has dropped, and may be higher again in a moment."""
-        self.length = max(FEWEST_AGAIN, AGAIN * rate, SHORTEST_TRIPS / 2.0 * behind)
+        self.length = min(self.length, max(FEWEST_AGAIN, AGAIN * rate, SHORTEST_TRIPS / 2.0 * behind))
 
     def spread_stops(self, rate: float, stop: float, *, is_known: bool) -> None:
         """Begin one that ends in a stop of so many seconds: soon while the rate is not known, and rarely then."""

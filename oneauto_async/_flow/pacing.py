@@ -27,6 +27,9 @@ from .surge import Surge
 DROPPED = 0.8
 """Lower than this share of the rate before: others may have gone faster for a moment, and left room since."""
 
+TOO_LOW = 0.7
+"""Lower than this share of the first guess, which is low itself: others have come, or came at the same time."""
+
 LOWEST_RATE = 0.5
 """Calls per second, however little the key seems to allow: so long it takes at most to notice that it allows more."""
 
@@ -352,6 +355,8 @@ class Pacer:
             self._cycle.begin_anew(self._rate, behind, is_shared=self._sharing.is_likely)
         elif self._last_refused is not None:
             self._cycle.lengthen(self._rate, behind, self._last_refused.left, self._sharing)
+        if self._first_run and self._rate < TOO_LOW * before and not self._episode.is_first:
+            self._sharing.suspect()
         if self._rate < DROPPED * before and not (self._first_run or self._stops):
             self._cycle.shorten(self._rate, behind)
 

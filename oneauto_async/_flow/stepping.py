@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 NARROW_BURST = 3.0
 """A burst smaller than this leaves no room for a cushion: it is paced by `Steps`."""
 
@@ -64,8 +66,8 @@ class Steps:
         self._accepted += 1
         if is_far and self._accepted > FAR_AFTER:
             self.step = LARGEST
-            return 2.0 ** (1.0 / max(1.0, SHORTEST_TRIPS * behind))
-        shortest = SHORTEST / 2.0 ** min(self._overdue, MOST_HALVINGS)
+            return math.pow(2.0, 1.0 / max(1.0, SHORTEST_TRIPS * behind))
+        shortest = SHORTEST / (1 << min(self._overdue, MOST_HALVINGS))
         self._way = max(shortest, SHORTEST_TRIPS * behind, burst / self.step, self._usual_way(cycle))
         if self._accepted >= self._way:
             self.step, self._accepted, self._overdue = min(LARGEST, 2.0 * self.step), 0, self._overdue + 1

@@ -17,6 +17,7 @@ import attrs
 from ._bookkeeping import NO_WISHES, Accounts, Full, Purchase, Wishes
 from ._classify import Flaw, charge_of, classify, request_id
 from ._flow.flights import Flight
+from ._flow.retry import Ended
 from ._lookup import Lookup, Route, Tools
 from ._report import called_off, failed
 from ._waiting import see_through
@@ -42,6 +43,10 @@ class _Settled(Exception):  # noqa: N818  # a way out of the retries, not a faul
     def __init__(self, outcome: Outcome[Any]) -> None:
         super().__init__()
         self.outcome = outcome
+
+
+class _ClaimLost(Exception):  # noqa: N818  # a way out of the request, not a fault
+    """The claim was given to somebody else before the request was sent."""
 
 
 @attrs.define(eq=False)
@@ -177,6 +182,21 @@ class BookedLookup(Lookup[T]):
 
     # Around each request.
 
+    async def _attempt(self) -> Ended:
+        """Make one request; after a doubt, or if the claim was lost, it is bought anew before others must wait for it.
+
+        Whoever holds a grant may be the one whom all wait for, and must not wait for what they have reserved.
+        """
+        while True:
+            if self.purchase is None:
+                known = await self._buy(resend=self.doubts > 0)
+                if known is not None:
+                    raise _Settled(known)
+            try:
+                return await super()._attempt()
+            except _ClaimLost:
+                continue
+
     async def _asked(self, record: FlightRecord) -> Attempted:
         purchase = await self._about_to_send(record)
         try:
@@ -197,19 +217,13 @@ class BookedLookup(Lookup[T]):
         return purchase
 
     async def _marked_as_sent(self) -> Purchase:
-        """Mark the request as sent; after a doubt, or if the claim was lost, buy anew."""
-        if self.purchase is not None and self.purchase.is_sent and not self.attempts:
-            return self.purchase
-        while True:
-            if self.purchase is None:
-                known = await self._buy(resend=self.doubts > 0)
-                if known is not None:
-                    raise _Settled(known)
-            assert self.purchase is not None
-            if await self._mark_sent(self.purchase):
-                return self.purchase
-            self.purchase.drop()
-            self.purchase = None
+        purchase = self.purchase
+        assert purchase is not None
+        if (purchase.is_sent and not self.attempts) or await self._mark_sent(purchase):
+            return purchase
+        purchase.drop()
+        self.purchase = None
+        raise _ClaimLost
 
     async def _mark_sent(self, purchase: Purchase) -> bool:
         try:

@@ -17,6 +17,7 @@ from oneauto_async import (
     CAR_BIDIRECTIONAL_CHARGING,
     VAN_BIDIRECTIONAL_CHARGING,
     Billing,
+    Budget,
     ClientClosedError,
     ConfigurationError,
     Endpoint,
@@ -36,7 +37,7 @@ from oneauto_async import (
     Timeouts,
 )
 from oneauto_async._bookkeeping import host_of
-from oneauto_async.ledger import Entry, Ledger, MemoryLedger, SqliteLedger, Standing, State, Terms
+from oneauto_async.ledger import Entry, Ledger, MemoryLedger, Settlement, SqliteLedger, Standing, State, Terms
 from oneauto_async.testing import Simulator, VirtualClock
 
 asynchronous = pytest.mark.asyncio
@@ -807,3 +808,49 @@ async def test_where_ids_stand_is_asked_of_the_ledger(ledger: Ledger) -> None:
         assert service.endpoint == "/evdatabase/uk/van/bidirectionalcharging/?evdb_vehicle_id"
         assert await ledger.standings(service, ["1", "2"], Terms()) == {"1": Standing.ANSWERED}
         assert isinstance(await client.lookup("SIM-204"), NoData)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_whoever_asks_for_everyone_does_not_wait_for_what_others_have_reserved(seed: int) -> None:
+    """A canary that needs a place in the budget for its second call would wait for those who wait for it."""
+    clock, simulator = VirtualClock(seed), Simulator(latency=0.05)
+    policy = RetryPolicy(resend_in_doubt=1)
+
+    async def main() -> set[type]:
+        budget = Budget(max_billed=3)
+        async with OneAutoClient.simulated(simulator, clock=clock, budget=budget, retry=policy) as client:
+            await client.lookup("1")
+            simulator.fail_next(1, 502)
+            simulator.fail_next(1, 503, "1")
+            both = asyncio.gather(client.lookup("2"), client.lookup("3"))
+            return {type(outcome) for outcome in await asyncio.wait_for(both, 600)}
+
+    assert Found in clock.run(main())
+    assert simulator.bills.total() <= 3
+
+
+@asynchronous
+async def test_a_claim_that_was_lost_before_its_request_is_bought_anew(server: RawServer) -> None:
+    """Nothing was sent yet, so nothing is paid twice."""
+    ledger = Forgetful()
+    async with client_of(server, ledger) as client:
+        outcome = await client.lookup(1)
+
+    assert isinstance(outcome, Found)
+    assert (ledger.lost, server.bills.total()) == (1, 1)
+
+
+class Forgetful(MemoryLedger):
+    """Loses the first claim that is to be marked as sent."""
+
+    lost = 0
+
+    async def claim(self, *args: Any, **wishes: Any) -> Any:
+        return await super().claim(*args, **{**wishes, "sending": False})
+
+    async def mark_sent(self, claim: Any) -> bool:
+        if not self.lost:
+            self.lost += 1
+            self.settle(claim, Settlement(state=State.FAILED, billing=Billing.NOT_BILLED))
+            return False
+        return await super().mark_sent(claim)

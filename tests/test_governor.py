@@ -461,3 +461,67 @@ def test_a_key_that_refuses_everything_from_some_moment_on_ends_lookups_within_t
 
     assert error is RateLimitedError
     assert seconds < 60
+
+
+def test_a_drought_that_does_not_end_turns_everyone_away_in_time(clock: VirtualClock) -> None:
+    """A key that was taken away is asked by one at a time, and nobody waits for longer than the policy's total."""
+    simulator = Simulator(rate=50, burst=10, limit_changes=[LimitChange(1, RateLimit(0.0001))])
+
+    async def main() -> tuple[set[type], float]:
+        async with OneAutoClient.simulated(simulator, clock=clock, max_concurrency=20) as client:
+            outcomes = await client.lookup_many(range(300))
+            return {type(outcome) for outcome in outcomes}, clock.monotonic()
+
+    outcomes, took = clock.run(main())
+
+    assert outcomes == {Found, Failed, NotSent}
+    assert took < 2 * RetryPolicy().total
+
+
+def test_whoever_waits_for_the_end_of_an_outage_goes_as_soon_as_a_late_answer_tells_of_it(clock: VirtualClock) -> None:
+    """Calls that left before it began may be answered while everyone waits for the next canary."""
+
+    async def main() -> float:
+        governor = Governor(clock=clock)
+        worked = await governor.acquire()
+        governor.accept(worked)
+        under_way = []
+        for _ in range(9):
+            under_way.append(await governor.acquire())
+            await clock.sleep(0.1)
+        for grant in under_way[:1]:
+            governor.fail(grant)
+        await clock.sleep(20)
+        for grant in under_way[1:5]:
+            governor.fail(grant)
+        waiter = asyncio.create_task(governor.acquire())
+        await clock.sleep(0.01)
+        answered = clock.monotonic()
+        for grant in under_way[5:]:
+            governor.accept(grant)
+        governor.forget(await waiter)
+        return clock.monotonic() - answered
+
+    assert clock.run(main()) < 0.1
+
+
+def test_grants_that_were_given_back_do_not_quicken_the_ramp(clock: VirtualClock) -> None:
+    """Only answers tell that a key allows more: ids that are kept already ask for none."""
+
+    async def main() -> tuple[int, int]:
+        fresh, returned = Governor(clock=clock), Governor(clock=clock)
+        for _ in range(500):
+            returned.give_back(await returned.acquire())
+        await clock.sleep(1)
+        return await let_out(fresh), await let_out(returned)
+
+    async def let_out(governor: Governor) -> int:
+        count, end = 0, clock.monotonic() + 0.1
+        while clock.monotonic() < end:
+            count += governor.acquire_at_once() is not None
+            await clock.sleep(0.001)
+        return count
+
+    fresh, returned = clock.run(main())
+
+    assert returned <= fresh

@@ -99,7 +99,7 @@ class TokenBucket:
     def take(self, now: float) -> None:
         """Take one token; the level may go below zero by what was taken early."""
         level = self.level(now)
-        if level >= self._capacity:
+        if level >= self._capacity - ROUNDING:
             self._last_full = now
         self._level, self._filled_at = level - 1.0, now
 

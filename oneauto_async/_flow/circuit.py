@@ -11,7 +11,9 @@ FAILURES_IN_A_ROW = 5
 
 FIRST_CANARY = 0.5
 CANARY_SHARE = 0.2
-"""Seconds to the first canary, then this share of the outage so far: what is lost by asking rarely is a fifth of it."""
+RAREST = 60.0
+"""Seconds to the first canary, then this share of the outage so far, so that a fifth of it is lost by asking rarely; at
+most so long, for one a minute is no load for anybody."""
 
 
 class Circuit:
@@ -69,7 +71,7 @@ class Circuit:
             self._began = now
         if grant is self._canary or (self._is_outage(now) and not self.is_open):
             begins, self._canary = not self.is_open, None
-            self._next_canary = now + max(FIRST_CANARY, CANARY_SHARE * (now - self._began))
+            self._next_canary = now + min(RAREST, max(FIRST_CANARY, CANARY_SHARE * (now - self._began)))
             return begins
         return False
 

@@ -199,7 +199,7 @@ class Governor:
             self._bucket.accept()
         self._pacer.accept(grant, self._accepted_at)
         self._quota.accept(grant)
-        self._drought.succeed()
+        self._key_works()
         self._service_works()
         self._stir()
 
@@ -287,6 +287,10 @@ class Governor:
 
     # Deciding: no waiting below here until the next heading.
 
+    @property
+    def _asks_by_canaries(self) -> bool:
+        return self._circuit.is_open or self._drought.is_open
+
     def _delay(self, now: float) -> float:
         pacing = 0.0 if self._bucket is None else self._bucket.delay(now)
         outage = max(self._circuit.delay(now), self._drought.delay(now))
@@ -310,8 +314,15 @@ class Governor:
         self._tell_circuit(changed=self._circuit.fail(grant, now))
         self._stir()
 
+    def _key_works(self) -> None:
+        if self._drought.succeed():
+            self._wake_pump()
+
     def _service_works(self) -> None:
-        self._tell_circuit(changed=self._circuit.succeed())
+        has_ended = self._circuit.succeed()
+        self._tell_circuit(changed=has_ended)
+        if has_ended:
+            self._wake_pump()
 
     def _tell_circuit(self, *, changed: bool) -> None:
         if changed and self._observers:
@@ -334,6 +345,8 @@ class Governor:
                 f"not sent: the service has not answered for {self._circuit.lasts(now):.3g} s; "
                 "its contact is help@oneautoapi.com"
             )
+        if self._drought.lasts(now) > patience.longest_wait or (self._drought.is_open and now > patience.until):
+            return RateLimitedError(f"not sent: the key has refused every call for {self._drought.lasts(now):.3g} s")
         closing = self._gate.closing(now)
         if closing is None:
             return None
@@ -402,7 +415,7 @@ class Governor:
                     await self._sleep(delay)
                 else:
                     await self._news()
-                if self._circuit.is_open or self._quota.refuses(now):  # what has just been granted was a canary
+                if self._asks_by_canaries or self._quota.refuses(now):  # what has just been granted was a canary
                     self._turn_away(self._clock.monotonic())
         except Exception as error:  # noqa: BLE001  # a clock that fails must not leave anyone waiting for ever
             self._fail_everyone(error)

@@ -156,7 +156,8 @@ def sustained(history: History, refused: Grant, since: float, burst: float, stop
         beyond, seconds = count - burst, refused.left - call.left
         if beyond > 2.0 * UNSURE and seconds > NEAREST * history.noise and beyond / seconds > best.rate:
             best = Sustained(beyond / seconds, UNSURE / beyond)
-    whole = count / (refused.left - stopped_at)
+    apart = refused.left - stopped_at
+    whole = count / apart if apart > 0.0 else 0.0
     if count > 2.0 * UNSURE and whole > best.rate and whole * (since - stopped_at) < burst:
         best = Sustained(whole, UNSURE / count)
     return best

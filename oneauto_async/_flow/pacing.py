@@ -15,8 +15,8 @@ import attrs
 
 from . import surge
 from .bucket import ROUNDING
-from .calls import NOISE, Fate, Grant, History, Moment
-from .cycle import SHORTEST, Cycle
+from .calls import NOISE, REMEMBERED, Fate, Grant, History, Moment
+from .cycle import FEWEST_AGAIN, SHORTEST, UNNOTICED, Cycle
 from .measuring import UNKNOWN, Interval, measure, sustained
 from .ramp import Ramp
 from .sharing import Sharing
@@ -48,6 +48,9 @@ PATIENCE = 1.1
 
 TOLERANCE = 0.04
 """How far below a given limit a measurement may be and not contradict it."""
+
+LATE = 3.0
+"""Usual round trips after which a refusal is late: how fast calls left meanwhile says nothing of the key."""
 
 RECENT = 64
 STARVED = 0.35
@@ -87,7 +90,7 @@ class Pacer:
     def __init__(self, *, ceiling: float = math.inf, rate: float | None = None, burst: float = math.inf) -> None:
         self._ceiling = min(ceiling, HIGHEST_RATE)
         self._phase = Phase.FREE if math.isfinite(ceiling) else Phase.RAMP if rate is None else Phase.TRACK
-        self._rate = min(self._ceiling, HIGHEST_RATE if rate is None else rate)
+        self._rate = min(self._ceiling, HIGHEST_RATE if rate is None else max(LOWEST_RATE, rate))
         self._burst = burst
         self._is_lower = False  # the key has turned out to allow less than the limit that was given
         self._level = 0.0 if rate is None else max(1.0, burst / 2.0)
@@ -95,9 +98,9 @@ class Pacer:
         self._last_full: float | None = None  # the moment, since the last 429
 
         self._history = History()
-        self._granted = self._leaving = self._answered = 0
+        self._granted = self._leaving = self._answered = self._returned = 0
         self._ramp = Ramp()
-        self._cycle = Cycle() if rate is None else Cycle(SHORTEST)
+        self._cycle = Cycle() if rate is None else Cycle(min(SHORTEST, max(FEWEST_AGAIN, UNNOTICED * self._rate)))
         self._surge = Surge()
         self._steps = Steps()
         self._stops = Stops()
@@ -137,6 +140,11 @@ class Pacer:
         """Calls that were let out and have not ended."""
         return self._granted - self._answered
 
+    @property
+    def _heard(self) -> int:
+        """Calls that were sent and have ended."""
+        return self._answered - self._returned
+
     def level(self, now: float) -> float:
         """Return the calls that may go out now."""
         return min(self._depth, self._level + (now - self._filled_at) * self.pace)
@@ -146,7 +154,7 @@ class Pacer:
         if self._phase is Phase.FREE:
             return 0.0
         if self._phase is Phase.RAMP:
-            return self._ramp.delay(now, self.in_flight, self._answered)
+            return self._ramp.delay(now, self.in_flight, self._heard)
         missing = 1.0 - self.level(now)
         if missing <= ROUNDING:
             return 0.0
@@ -159,7 +167,7 @@ class Pacer:
         """Let a call out."""
         now, grant.pace = grant.at, self.pace
         if self._phase is Phase.RAMP:
-            self._ramp.take(now, self._answered)
+            self._ramp.take(now, self._heard)
         if self._phase is Phase.TRACK:
             self._note_rest(now)
         self._granted, self._leaving = self._granted + 1, self._leaving + 1
@@ -173,6 +181,7 @@ class Pacer:
 
     def put_back(self) -> None:
         """Learn that a call that was let out will never be sent."""
+        self._returned += 1
         self._level = min(self._depth, self._level + 1.0)
 
     def pause(self, now: float, seconds: float) -> None:
@@ -213,7 +222,7 @@ class Pacer:
         if self._last_refused is None or grant.left >= self._last_refused.left:
             self._last_refused = grant
         if self._episode.is_first:
-            self._guess(grant, now)
+            self._guess(grant, now, is_new=is_new)
         interval = measure(self._history, grant, self._burst / self._rate if self._is_narrow else math.inf)
         if self._contradicts_nothing(interval, stop):
             return
@@ -294,11 +303,16 @@ class Pacer:
             self._burst = min(self._burst, max(NARROW_BURST, used))
             self._last_full = None
 
-    def _guess(self, grant: Grant, now: float) -> None:
+    def _guess(self, grant: Grant, now: float, *, is_new: bool) -> None:
         """The first refusals tell how many calls there were in the bucket, at most, and hardly what the rate is."""
-        self._burst = max(1.0, float(sum(call.took_a_token for call in self._first_run)))
-        if self._is_narrow:  # from above: each refusal lowers it
-            self._rate = self._history.sending_rate(grant, now) / 2.0
+        taken = sum(call.took_a_token for call in self._first_run)
+        if self._granted > REMEMBERED:
+            taken = max(taken, self._heard)
+        self._burst = max(1.0, float(taken))
+        if self._is_narrow:  # from above: each refusal lowers it, but for one that is heard late
+            rate = max(LOWEST_RATE, self._history.sending_rate(grant, now) / 2.0)
+            if is_new or (rate < self._rate and now - grant.left < LATE * self._history.trip):
+                self._rate = rate
         else:
             self._rate = self._history.first_guess(now - grant.left)
 

@@ -66,9 +66,9 @@ class TokenBucket:
 
     def __init__(self, rate: float, burst: int) -> None:
         self._period = 1.0 / rate
+        self._burst = burst
         # At most half of the burst's room, so that there is some left to make up for a call that went out late.
         self._cushion = min((burst - 1.0) / 2.0, 0.1 + JITTER * rate)
-        self._capacity = burst - self._cushion
         self._level = self._capacity
         self._filled_at = -math.inf
         self._last_full = -math.inf
@@ -86,6 +86,10 @@ class TokenBucket:
     def is_narrow(self) -> bool:
         """Tell whether a call that goes out late loses its token's time for good."""
         return self._spacing is not None
+
+    @property
+    def _capacity(self) -> float:
+        return self._burst - self._cushion
 
     def level(self, now: float) -> float:
         """Return the tokens there are at ``now``."""
@@ -123,8 +127,11 @@ class TokenBucket:
 
         Arguments:
             now: the moment on the clock.
-            was_early: the limit still holds, so the refused call came too early: the next ones keep farther apart.
+            was_early: the limit still holds, so the refused call came too early: from now on there is room for one more
+                that does; without a burst the next ones keep farther apart.
         """
+        if was_early:
+            self._cushion = min((self._burst - 1.0) / 2.0, self._cushion + 1.0)
         self._level, self._filled_at = min(self.level(now), -self._cushion), now
         if self._spacing is not None and was_early:
             self._spacing.widen()

@@ -137,9 +137,16 @@ class History:
 
     def accepted_share(self, calls: int) -> float:
         """Return the share of the newest calls that were accepted, of those it is known of; 1 if they are fewer."""
-        known = islice((call for call in reversed(self._calls) if call.is_known), calls)
-        fates = [call.fate is Fate.ACCEPTED for call in known]
+        fates = [call.fate is Fate.ACCEPTED for call in self._known(calls)]
         return sum(fates) / calls if len(fates) == calls else 1.0
+
+    def refused_of(self, calls: int) -> float:
+        """Count those of so many newest calls that were refused; infinity if it is known of fewer."""
+        fates = [call.fate for call in self._known(calls)]
+        return fates.count(Fate.REFUSED) if len(fates) == calls else math.inf
+
+    def _known(self, calls: int) -> Iterator[Grant]:
+        return islice((call for call in reversed(self._calls) if call.is_known), calls)
 
     def accepted_rate(self, older: Grant, newer: Grant) -> float:
         """Return the calls per second that left between two refused ones and took, or will take, a token."""

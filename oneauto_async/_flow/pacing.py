@@ -59,6 +59,9 @@ STARVED_AT_STOPS = 0.75
 """Of so many calls to a key with hardly any burst, whose limit is given, fewer were accepted than uneven ways explain:
 others use it, and going on at that rate would only be refused. Sooner where each refusal stops all calls."""
 
+BY_CHANCE = 1
+"""Refused of as many calls to a key with a burst whose limit is given: one came earlier than the cushion allows for."""
+
 LONGEST_BURST = 4.0
 """Seconds: a burst that lasts for longer is rather a rate that is too low."""
 
@@ -323,6 +326,8 @@ class Pacer:
         if self._is_narrow:  # only early, unless hardly any is accepted
             recent, starved = (RECENT_AT_STOPS, STARVED_AT_STOPS) if stop else (RECENT, STARVED)
             return self._history.accepted_share(recent) >= starved
+        if self._history.refused_of(RECENT) <= BY_CHANCE:
+            return True
         self._sharing.suspect()  # there was a cushion: somebody else has taken those tokens
         return False
 

@@ -63,6 +63,19 @@ def test_a_refusal_that_was_not_early_leaves_the_margin_as_it_is() -> None:
     assert bucket.rate == before
 
 
+def test_with_a_burst_each_early_refusal_leaves_room_for_one_more_early_call() -> None:
+    """The ways are less even than thought; half of the burst is kept for calls that went out late."""
+    bucket = TokenBucket(10.0, 11)
+    full = [bucket.level(0.0)]
+    for moment in range(1, 12):
+        bucket.drain(10.0 * moment, was_early=moment % 2 == 0)
+        full.append(bucket.level(10.0 * moment + 9.0))
+
+    assert full[1] == full[0]
+    assert full[2] == full[0] - 1.0
+    assert full[-1] == 6.0
+
+
 def test_without_burst_the_next_call_keeps_away_from_one_that_left_late() -> None:
     """A call that left 5 ms later than usual moves the next one by as much."""
     bucket = TokenBucket(100.0, 1)

@@ -138,18 +138,23 @@ def test_a_given_rate_of_a_narrow_key_is_left_when_hardly_any_call_is_accepted(a
     assert (pacer.phase is Phase.TRACK) is found_out
 
 
-def test_a_given_limit_that_others_use_too_is_shared_in_halves_to_begin_with() -> None:
-    """Nothing is known yet of how much they take."""
+@pytest.mark.parametrize(
+    ("accepted", "reached"), [(18, 25.0), (200, None)], ids=["of the first calls", "of calls that all were accepted"]
+)
+def test_a_given_limit_is_shared_in_halves_to_begin_with_unless_the_key_gives_it(
+    accepted: int, reached: float | None
+) -> None:
+    """Nothing is known yet of how much others take; but one call refused of many was only early."""
     pacer, now = Pacer(ceiling=50.0, burst=10.0), 0.0
-    for number in range(1, 20):
+    for number in range(1, accepted + 2):
         grant, now = Grant(number, now), now + 0.02
         pacer.take(grant)
         pacer.leave(grant)
-        if number < 19:
+        if number <= accepted:
             pacer.accept(grant, now + TRIP)
     pacer.throttle(grant, now + TRIP)
 
-    assert pacer.rate == 25.0
+    assert pacer.rate == reached
 
 
 def test_a_lost_rate_comes_back_with_a_few_calls() -> None:

@@ -338,6 +338,7 @@ class Pacer:
     def _step_down(self, grant: Grant, interval: Interval, *, is_new: bool) -> None:
         if not is_new:
             return
+        self._first_run = []
         rate = self._steps.down(min(grant.pace, 2.0 * self._rate))
         self._rate = max(LOWEST_RATE, min(self._ceiling, rate, interval.high))
         self._cycle.lengthen(self._rate, self._history.trip * self._rate, grant.left, self._sharing)

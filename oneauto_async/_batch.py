@@ -201,6 +201,8 @@ class Batch(Generic[T]):
             self._is_reading = True
             async for value in ids:
                 self._is_reading = False
+                if self._closed:  # an iterable that swallowed the cancellation
+                    break
                 await self._room.acquire()
                 await self._admit(index, value)
                 index += 1
@@ -418,7 +420,9 @@ class _Tally:
         if receipt.source is not Source.NETWORK:
             self._duplicates += receipt.source is Source.JOINED
             self._from_ledger += receipt.source is Source.LEDGER
-            self._held += receipt.source is Source.LEDGER and receipt.billing is Billing.UNKNOWN
+            self._held += (
+                receipt.source is Source.LEDGER and receipt.billing is Billing.UNKNOWN and not receipt.attempts
+            )
         self._attempts += receipt.attempts
         self._wasted += receipt.wasted
 

@@ -127,7 +127,7 @@ class BookedLookup(Lookup[T]):
                     if pauses.waited > self.tools.policy.total:
                         text = f"not sent: somebody else has been buying it for {pauses.waited:.3g} s"
                         return self._unsent(NotSentReason.BUSY, DeadlineExceededError, text)
-                    if terms.refresh and terms.accept_from is None:
+                    if terms.accept_from is None:
                         terms = attrs.evolve(terms, accept_from=seq)  # what comes of it is fresh
                     await pauses.next()
 
@@ -172,10 +172,13 @@ class BookedLookup(Lookup[T]):
     def _receipt(self, billing: Billing) -> Receipt:
         if self.kept is None:
             return super()._receipt(billing)
+        is_doubtful = self.kept.state is State.IN_DOUBT or self.doubts
         return Receipt(
-            billing=Billing.UNKNOWN if self.kept.state is State.IN_DOUBT else Billing.NOT_BILLED,
+            billing=Billing.UNKNOWN if is_doubtful else Billing.NOT_BILLED,
             status=self.kept.status,
             request_id=self.kept.request_id,
+            attempts=self.attempts,
+            wasted=self.wasted,
             elapsed=self.tools.clock.monotonic() - self.started,
             source=Source.LEDGER,
         )

@@ -8,6 +8,7 @@ import ssl
 import warnings
 from collections.abc import AsyncIterable, Awaitable, Callable, Hashable, Iterable
 from decimal import Decimal
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeVar, overload
 
@@ -15,7 +16,7 @@ import attrs
 import httpx
 
 from ._batch import Batch, Ids
-from ._flow.flights import Flight, Flights, FutureSeat, Seat
+from ._flow.flights import Flight, Flights, FutureSeat, Seat, Ticket, on_account
 from ._flow.governor import Governor
 from ._ids import canonical_id
 from ._lookup import Lookup, Route, Tools
@@ -129,6 +130,7 @@ class OneAutoClient:
         self._governor = rate_limit if isinstance(rate_limit, Governor) else Governor(rate_limit, clock=self._clock)
         self._slots = asyncio.Semaphore(max_concurrency)
         self._flights = Flights(keep=UNCLAIMED_PER_SLOT * max_concurrency, on_slot_free=self._slots.release)
+        self._unwritten: set[Hashable] = set()  # what is unclaimed because the ledger failed
         self._routes: dict[Endpoint[Any], Route[Any]] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
         self._http_client: httpx.AsyncClient | None = None
@@ -204,7 +206,7 @@ class OneAutoClient:
                 self._budget,
                 account=self._account,
                 base_url=self._base_url,
-                keep=self._flights.keep_unclaimed,
+                keep=self._keep_unwritten,
             )
         return self._books
 
@@ -492,16 +494,20 @@ class OneAutoClient:
         """Take the seat in the flight of this id, under way or new; or return an outcome that landed unclaimed."""
         tools = self._require_open()
         key: Hashable = (route, vehicle_id) if wishes is None else wishes.key(route, vehicle_id)
-        booked = self._book_existing(key, seat)
+        ticket = Ticket(
+            payer=None if wishes is None else wishes.meter,
+            pursue=partial(self._pursuit, route, vehicle_id, tools, wishes),
+        )
+        booked = self._book_existing(key, seat, ticket)
         if booked is not None:
             return booked
         await self._slots.acquire()
         # While this lookup waited for its slot the client may have closed, and another may have taken off with the id.
-        booked = self._book_existing(key, seat) if self._closing is None else None
+        booked = self._book_existing(key, seat, ticket) if self._closing is None else None
         if booked is not None or self._closing is not None:
             self._slots.release()
             self._require_open()
-        return booked or self._flights.launch(key, self._pursuit(route, vehicle_id, tools, wishes), seat)
+        return booked or self._flights.launch(key, ticket.pursue(), seat, ticket.payer)
 
     def _pursuit(self, route: Route[Any], vehicle_id: str, tools: Tools, wishes: Wishes | None) -> Lookup[Any]:
         started = self._clock.monotonic()
@@ -519,14 +525,20 @@ class OneAutoClient:
             return None
         return self._opened_books().wishes(max_age, refresh, budget)
 
-    def _book_existing(self, key: Hashable, seat: Seat) -> Flight | Outcome[Any] | None:
-        outcome = self._flights.claim(key)
-        if outcome is not None:
-            return outcome
+    def _book_existing(self, key: Hashable, seat: Seat, ticket: Ticket) -> Flight | Outcome[Any] | None:
+        if self._ledger is None or key in self._unwritten:  # else the books have it, and know whether it will do
+            outcome = self._flights.claim(key)
+            self._unwritten.discard(key)
+            if outcome is not None:
+                return on_account(ticket.payer, outcome)
         flight = self._flights.get(key)
         if flight is not None:
-            flight.seats.append(seat)
+            flight.board(seat, ticket)
         return flight
+
+    def _keep_unwritten(self, key: Hashable, outcome: Outcome[Any]) -> None:
+        self._unwritten.add(key)
+        self._flights.keep_unclaimed(key, outcome)
 
     def _keep_untaken(self, outcomes: Iterable[Outcome[Any]], route: Route[Any]) -> None:
         for outcome in outcomes:

@@ -6,6 +6,9 @@ for: what it brings goes to ``unclaimed``.
 
 A flight lands, and its outcome reaches every seat, in the very step in which its last attempt ends: there is no moment
 in which a paid answer is neither under way nor delivered.
+
+What a flight buys is reserved in the budget of those it took off for. Whoever joins it with another budget flies as a
+guest: should its payers leave, or their budget be spent, it begins anew on the account of the first guest.
 """
 
 from __future__ import annotations
@@ -18,7 +21,8 @@ from typing import Any, Protocol, TypeAlias
 import attrs
 
 from ..errors import Billing, OneAutoError
-from ..outcomes import Found, NotSentReason, Outcome, Receipt, Source
+from ..outcomes import Failed, Found, NotSent, NotSentReason, Outcome, Receipt, Source
+from .budget import Meter
 
 AnyOutcome: TypeAlias = Outcome[Any]
 
@@ -90,6 +94,23 @@ class Pursuit(Protocol):
         ...
 
 
+@attrs.frozen(eq=False)
+class Ticket:
+    """On whose account a lookup flies.
+
+    Attributes:
+        payer: the budget beyond the client's own that it counts against; ``None`` for none.
+        pursue: returns the work of a flight on that account.
+    """
+
+    payer: Meter | None
+    pursue: Callable[[], Pursuit]
+
+
+_LEFT = Meter(0)
+"""The payer of a flight that ends: whoever joins it now is a guest."""
+
+
 def _nobody() -> None:
     """Stand in for someone to tell."""
 
@@ -102,6 +123,8 @@ class Flight:
         key: what it asks for; lookups with an equal key share it.
         pursuit: its work.
         seats: everyone who waits for it, in the order they came.
+        payer: the budget its purchase counts against, beyond the client's own.
+        guests: the seats that count against another, and how it goes on for them.
         in_attempt: a request is under way; it is not interrupted for lack of waiters.
         on_making_way: called once, when it needs its slot no more.
         grounded: the client closes; no further attempt may start.
@@ -113,6 +136,8 @@ class Flight:
     pursuit: Pursuit
     seats: list[Seat] = attrs.field(factory=list)
     on_making_way: Callable[[], None] = attrs.field(default=_nobody, repr=False)
+    payer: Meter | None = None
+    guests: dict[Seat, Ticket] = attrs.field(factory=dict)
     in_attempt: bool = False
     grounded: bool = False
     made_way: bool = False
@@ -121,8 +146,25 @@ class Flight:
 
     @property
     def abandoned(self) -> bool:
-        """No further attempt may start."""
-        return self.grounded or all(seat.gone for seat in self.seats)
+        """No further attempt may start on the account of those it flies for."""
+        return self.grounded or all(seat.gone or seat in self.guests for seat in self.seats)
+
+    def board(self, seat: Seat, ticket: Ticket) -> None:
+        """Take one more on board."""
+        self.seats.append(seat)
+        if ticket.payer is not self.payer:
+            self.guests[seat] = ticket
+
+    def change_payer(self) -> bool:
+        """Go on for the first guest and those who share its budget, if there is one and it may."""
+        guests = [seat for seat in self.seats if seat in self.guests and not seat.gone]
+        if not guests or self.grounded or self.made_way:
+            return False
+        ticket = self.guests[guests[0]]
+        self.seats = guests
+        self.guests = {seat: other for seat, other in self.guests.items() if other.payer is not ticket.payer}
+        self.payer, self.pursuit = ticket.payer, ticket.pursue()
+        return True
 
     def make_way(self) -> None:
         """Free the slot: no further request is made, and what is left, such as writing the answer down, needs none."""
@@ -170,29 +212,48 @@ class Flights:
         """Return the flight of this key that may be joined, if there is one."""
         return self._flying.get(key)
 
-    def launch(self, key: Hashable, pursuit: Pursuit, seat: Seat) -> Flight:
+    def launch(self, key: Hashable, pursuit: Pursuit, seat: Seat, payer: Meter | None = None) -> Flight:
         """Start a flight; nothing of it runs before control goes back to the event loop."""
-        flight = self._flying[key] = Flight(key, pursuit, [seat], self._on_slot_free)
-        flight.task = asyncio.get_running_loop().create_task(self._fly(flight), name="oneauto flight")
+        flight = self._flying[key] = Flight(key, pursuit, [seat], self._on_slot_free, payer)
+        self._take_off(flight)
         return flight
+
+    def _take_off(self, flight: Flight) -> None:
+        flight.task = asyncio.get_running_loop().create_task(self._fly(flight), name="oneauto flight")
 
     def leave(self, flight: Flight, seat: Seat) -> None:
         """Stop waiting. Nothing that others wait for is disturbed, and a request under way is seen through."""
         if seat in flight.seats:
             flight.seats.remove(seat)
-        if flight.seats or flight.in_attempt or flight.landed:
+            flight.guests.pop(seat, None)
+        if not flight.abandoned or flight.in_attempt or flight.landed:
             return  # a request under way may be joined again; else its answer goes to unclaimed
-        self._leaving.add(self._flying.pop(flight.key))
+        if not flight.seats:
+            self._leaving.add(self._flying.pop(flight.key))
+        flight.payer = _LEFT
         self._end(flight)
 
     async def _fly(self, flight: Flight) -> None:
         try:
             outcome = await flight.pursuit.run(flight)
         except asyncio.CancelledError:
-            self._land(flight, flight.pursuit.interrupted())
+            self._break_off(flight)
             raise
         except Exception as fault:  # noqa: BLE001  # whoever waits must hear of it, and the flight must land
             self._crash(flight, fault)
+        else:
+            self._arrive(flight, outcome)
+
+    def _break_off(self, flight: Flight) -> None:
+        """End what was cancelled, or begin it anew for guests whose payers have left."""
+        self._arrive(flight, flight.pursuit.interrupted())
+
+    def _arrive(self, flight: Flight, outcome: AnyOutcome) -> None:
+        """Land; but where only the payers' budget or their leaving ended it, go on for the guests."""
+        payers = [seat for seat in flight.seats if seat not in flight.guests]
+        if flight.guests and _is_of_payers(flight, outcome) and flight.change_payer():
+            self._take_off(flight)
+            _deliver([seat for seat in payers if not seat.gone], outcome)
         else:
             self._land(flight, outcome)
 
@@ -201,12 +262,16 @@ class Flights:
         if not seats:
             self.keep_unclaimed(flight.key, outcome)
             return
-        seats[0].deliver(outcome)
-        for seat in seats[1:]:
-            seat.deliver(joined(outcome))
+        if outcome.receipt.source is Source.LEDGER:
+            self.claim(flight.key)  # the books have what was left here, or what is newer
+        if seats[0] in flight.guests:
+            outcome = on_account(flight.guests[seats[0]].payer, outcome)
+        _deliver(seats, outcome)
 
     def _crash(self, flight: Flight, fault: Exception) -> None:
-        _log.error("a fault ended the lookup of %s, which may have been charged: %r", flight.pursuit, fault)
+        is_free = isinstance(fault, OneAutoError) and fault.billing is Billing.NOT_BILLED
+        cost = "which cost nothing" if is_free else "which may have been charged"
+        _log.error("a fault ended the lookup of %s, %s: %r", flight.pursuit, cost, fault)
         for seat in self._clear(flight):
             seat.fail(fault)
 
@@ -217,6 +282,8 @@ class Flights:
         self._leaving.discard(flight)
         flight.landed, flight.in_attempt, flight.task = True, False, None
         seats, flight.seats = [seat for seat in flight.seats if not seat.gone], []
+        if flight.guests:
+            seats.sort(key=lambda seat: seat in flight.guests)  # who pays has the receipt
         flight.make_way()
         return seats
 
@@ -229,7 +296,7 @@ class Flights:
         if task is not None:
             task.cancel()
             task.add_done_callback(
-                lambda _: None if flight.landed else self._land(flight, flight.pursuit.interrupted())
+                lambda _: None if flight.landed or flight.task is not task else self._break_off(flight)
             )
 
     async def ground(self, seconds: float) -> None:
@@ -251,6 +318,34 @@ class Flights:
         tasks = [flight.task for flight in self._all() if flight.task is not None]
         if tasks:
             await asyncio.wait(tasks, timeout=seconds)
+
+
+def _is_of_payers(flight: Flight, outcome: AnyOutcome) -> bool:
+    """Tell whether an outcome concerns those a flight was paid by alone: nothing was charged, and guests may go on."""
+    if outcome.receipt.billing is not Billing.NOT_BILLED or not isinstance(outcome, NotSent | Failed):
+        return False
+    return flight.abandoned or (isinstance(outcome, NotSent) and outcome.reason is NotSentReason.BUDGET)
+
+
+def on_account(meter: Meter | None, outcome: AnyOutcome) -> AnyOutcome:
+    """Return what another's lookup brought, as someone with this budget takes it over.
+
+    If it has room for the charge it is theirs, with the receipt; else they get the answer as if it cost nothing.
+    """
+    if meter is None or outcome.receipt.billing is Billing.NOT_BILLED:
+        return outcome
+    if not meter.has_room:
+        return joined(outcome)
+    meter.reserve()
+    meter.settle(spent=True)
+    return outcome
+
+
+def _deliver(seats: list[Seat], outcome: AnyOutcome) -> None:
+    """Give the outcome to the first, and to the others as it cost them nothing; the first may change it."""
+    copies = [joined(outcome) for _ in seats[1:]]
+    for seat, one in zip(seats, [outcome, *copies], strict=False):
+        seat.deliver(one)
 
 
 def joined(outcome: AnyOutcome) -> AnyOutcome:

@@ -188,8 +188,8 @@ class Terms:
     Attributes:
         max_age: seconds; an older answer is bought again. ``None`` for no bound.
         refresh: buy again whatever is kept.
-        accept_from: with ``refresh``, the ``seq`` from which on a kept answer will do after all: that of a purchase
-            that was under way when the refresh was asked for.
+        accept_from: the ``seq`` from which on a kept answer will do whatever its age: that of a purchase that was under
+            way when it was asked for.
         resend: buy what is in doubt once more.
         may_buy: else only what is kept is handed out.
     """

@@ -39,8 +39,8 @@ class Freshness:
 
     def accepts(self, past: Past) -> bool:
         """Tell whether a kept answer will do."""
-        if self.terms.refresh and self.terms.accept_from is not None:
-            return past.seq >= self.terms.accept_from
+        if self.terms.accept_from is not None and past.seq >= self.terms.accept_from:
+            return True
         return past.settled_at is not None and past.settled_at >= self.oldest(past.billing)
 
     def oldest(self, billing: Billing) -> float:

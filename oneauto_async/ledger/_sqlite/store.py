@@ -219,7 +219,7 @@ def day_of(moment: float) -> str:
 
 @lru_cache
 def _name_of_day(number: float) -> str:
-    return datetime.fromtimestamp(number * DAY, UTC).strftime("%Y-%m-%d")
+    return datetime.fromtimestamp(number * DAY, UTC).date().isoformat()
 
 
 def _end(settlement: Settlement, now: float) -> tuple[Any, ...]:

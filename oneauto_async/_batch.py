@@ -18,6 +18,7 @@ import attrs
 from ._flow.flights import Flight, Seat, joined
 from ._ids import canonical_id, shown_id
 from ._report import stop_reason
+from ._waiting import start
 from .clock import Clock
 from .errors import (
     AccessDeniedError,
@@ -118,7 +119,7 @@ class Batch(Generic[T]):
         self._tally = _Tally()
         self._underway: dict[_Underway, None] = {}
         self._stand_ins: set[int] = set()  # places whose outcome says only that the true one is still to come
-        self._is_reading = False
+        self._is_reading = self._is_booking = False
         self._known: dict[str, _Underway | Outcome[Any]] = {}
         self._news = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
@@ -184,7 +185,7 @@ class Batch(Generic[T]):
     # Reading the input and starting lookups.
 
     def _start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        task = asyncio.get_running_loop().create_task(work, name="oneauto batch")
+        task = start(work, "oneauto batch")
         task.add_done_callback(self._task_ended)
         self._tasks.append(task)
         return task
@@ -251,11 +252,19 @@ class Batch(Generic[T]):
         """Start one lookup, unless the batch has stopped, also while it waited for the client's slot."""
         if self._has_stopped():
             return self._unsent(underway.vehicle_id)
+        self._is_booking = True
         try:
             booked = await self._desk.book(underway.vehicle_id, underway)
         except ClientClosedError:
             self._stop(NotSentReason.CLOSED)
             return self._unsent(underway.vehicle_id)
+        except asyncio.CancelledError:
+            if self._closed or not self._has_stopped():
+                raise
+            self._feeder.uncancel()  # the deadline came while it waited for a slot; the rest of the ids is still read
+            return self._unsent(underway.vehicle_id)
+        finally:
+            self._is_booking = False
         if isinstance(booked, Flight) and self._has_stopped():
             self._desk.leave(booked, underway)
             return self._unsent(underway.vehicle_id)
@@ -325,8 +334,8 @@ class Batch(Generic[T]):
         await self._clock.sleep(seconds)
         if not self._has_stopped():
             self._stop(NotSentReason.DEADLINE)
-        if self._is_reading:
-            self._feeder.cancel()  # an input that is waited for now may never end
+        if self._is_reading or self._is_booking:
+            self._feeder.cancel()  # an input that is waited for now may never end, nor may what holds the slots
 
     def _fail(self, fault: BaseException | None) -> None:
         self._fault = self._fault or fault

@@ -168,8 +168,9 @@ class Lookup(Generic[T]):
         self.attempts += 1
         self.was_canary = grant.is_canary
 
-    def _left(self, moment: float) -> None:
-        self.tools.governor.sent(self.grant, moment)
+    def _left(self, _moment: float) -> None:
+        """Tell the governor by its own clock: that of the transport may count from somewhere else."""
+        self.tools.governor.sent(self.grant, self.tools.clock.monotonic())
 
     def _patience(self) -> Patience:
         policy = self.tools.policy

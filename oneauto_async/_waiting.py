@@ -1,11 +1,20 @@
-"""Waiting that a cancellation does not cut short."""
+"""Tasks that begin later, and waiting that a cancellation does not cut short."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import TypeVar
+from collections.abc import Coroutine
+from typing import Any, TypeVar
 
 T = TypeVar("T")
+
+
+def start(work: Coroutine[Any, Any, T], name: str) -> asyncio.Task[T]:
+    """Start a task that begins in a later step of the event loop, whatever the loop's task factory does.
+
+    An eager factory would run it before its caller knows it.
+    """
+    return asyncio.Task(work, loop=asyncio.get_running_loop(), name=name)
 
 
 async def see_through(future: asyncio.Future[T]) -> T:

@@ -16,6 +16,13 @@ RAREST = 60.0
 most so long, for one a minute is no load for anybody."""
 
 
+STALE = 2.0 * RAREST
+"""Seconds without any failure after which nobody was asking: a failure then is the first of a new outage."""
+
+AGAIN = 5.0
+"""Seconds since the last failure after which whoever comes anew may ask whether an outage is over."""
+
+
 class Circuit:
     """Open during an outage: nothing goes out but a canary at a time.
 
@@ -24,6 +31,9 @@ class Circuit:
 
     Arguments:
         patience: seconds that calls must have failed before it opens.
+
+    Attributes:
+        failed_at: the moment of the newest failure.
     """
 
     def __init__(self, patience: float = 0.0) -> None:
@@ -31,8 +41,10 @@ class Circuit:
         self._has_worked = False
         self._failures = 0
         self._began = 0.0
+        self.failed_at = -math.inf
         self._next_canary: float | None = None
         self._canary: Grant | None = None
+        self._is_held = False  # the service has told when it may be asked again
 
     def __repr__(self) -> str:
         return f"<Circuit {'open' if self.is_open else 'closed'}, {self._failures} failures in a row>"
@@ -42,9 +54,15 @@ class Circuit:
         """Whether there is an outage."""
         return self._next_canary is not None
 
-    def lasts(self, now: float) -> float:
-        """Return for how many seconds the outage has lasted; 0 if there is none."""
-        return now - self._began if self.is_open else 0.0
+    @property
+    def lasts(self) -> float:
+        """The seconds for which the outage is known to have lasted; 0 if there is none."""
+        return max(0.0, self.failed_at - self._began) if self.is_open else 0.0
+
+    def welcome(self, now: float) -> None:
+        """Let someone who comes anew ask, unless that was done a moment ago."""
+        if self._next_canary is not None and not self._is_held:
+            self._next_canary = min(self._next_canary, max(now, self.failed_at + AGAIN))
 
     def delay(self, now: float) -> float:
         """Return the seconds until a call may go out; infinity while a canary is under way."""
@@ -62,18 +80,23 @@ class Circuit:
         ended = self.is_open
         self._has_worked, self._failures = True, 0
         self._next_canary = self._canary = None
+        self._is_held = False
         return ended
 
     def fail(self, grant: Grant, now: float) -> bool:
         """Learn that a call failed; return whether an outage has just begun."""
         self._failures += 1
-        if self._failures == 1:
-            self._began = now
+        self._note_failure(now)
         if grant is self._canary or (self._is_outage(now) and not self.is_open):
-            begins, self._canary = not self.is_open, None
+            begins, self._canary, self._is_held = not self.is_open, None, False
             self._next_canary = now + min(RAREST, max(FIRST_CANARY, CANARY_SHARE * (now - self._began)))
             return begins
         return False
+
+    def _note_failure(self, now: float) -> None:
+        if self._failures == 1 or now - self.failed_at > STALE:
+            self._began = now
+        self.failed_at = now
 
     def _is_outage(self, now: float) -> bool:
         in_a_row = self._failures >= FAILURES_IN_A_ROW and now - self._began >= self._patience
@@ -82,8 +105,7 @@ class Circuit:
     def hold(self, now: float, seconds: float) -> bool:
         """Learn that the service asks for a pause: a canary first when it is over. Return whether an outage began."""
         begins = not self.is_open
-        if begins and not self._failures:
-            self._began = now
+        self._is_held = True
         self._next_canary = max(now + seconds, self._next_canary or 0.0)
         return begins
 

@@ -20,6 +20,7 @@ from typing import Any, Protocol, TypeAlias
 
 import attrs
 
+from .._waiting import start
 from ..errors import Billing, OneAutoError
 from ..outcomes import Failed, Found, NotSent, NotSentReason, Outcome, Receipt, Source
 from .budget import Meter
@@ -219,7 +220,7 @@ class Flights:
         return flight
 
     def _take_off(self, flight: Flight) -> None:
-        flight.task = asyncio.get_running_loop().create_task(self._fly(flight), name="oneauto flight")
+        flight.task = start(self._fly(flight), "oneauto flight")
 
     def leave(self, flight: Flight, seat: Seat) -> None:
         """Stop waiting. Nothing that others wait for is disturbed, and a request under way is seen through."""

@@ -13,6 +13,7 @@ from collections import deque
 
 import attrs
 
+from .._waiting import start
 from ..clock import Clock, SystemClock
 from ..errors import DeadlineExceededError, OneAutoError, QuotaExceededError, RateLimitedError, ServiceUnavailableError
 from ..events import CircuitChanged, GateShut, Observer, QuotaUsedUp, Throttled, tell
@@ -44,11 +45,13 @@ class Patience:
         longest_closing: seconds; a gate the service asked to be shut for longer than this is not waited for at all.
         longest_wait: seconds; the most that may be left until a shut gate opens.
         until: the moment on the clock by which a shut gate must be open.
+        since: the moment on the clock from which on it stands there.
     """
 
     longest_closing: float = math.inf
     longest_wait: float = math.inf
     until: float = math.inf
+    since: float = -math.inf
 
 
 @attrs.frozen(kw_only=True)
@@ -121,6 +124,7 @@ class Governor:
         self._granted = self._accepted = self._throttled = self._unavailable = self._failed = 0
         self._accepted_at = -math.inf
         self._retries_left = float(RETRIES_AT_FIRST)
+        self._audience: list[Observer] = []
         self._observers: tuple[Observer, ...] = ()
 
     def __repr__(self) -> str:
@@ -144,11 +148,14 @@ class Governor:
 
     def observe(self, observers: tuple[Observer, ...]) -> None:
         """Tell these observers too of refusals, pauses and outages."""
-        self._observers += observers
+        self._audience += observers
+        self._observers = _distinct(self._audience)
 
     def disregard(self, observers: tuple[Observer, ...]) -> None:
         """Tell these observers nothing more."""
-        self._observers = tuple(known for known in self._observers if known not in observers)
+        for observer in observers:
+            self._audience.remove(observer)  # once: another client may have the same
+        self._observers = _distinct(self._audience)
 
     def acquire_at_once(self) -> Grant | None:
         """Return a grant if there is nothing to wait for."""
@@ -169,8 +176,11 @@ class Governor:
         Cancelling gives the place in the queue back.
         """
         now = self._clock.monotonic()
+        patience = attrs.evolve(patience, since=now)
         if refusal := self._refusal(patience, now):
             raise refusal
+        if self._asks_by_canaries and not retrying:
+            self._welcome(now)
         return self.acquire_at_once() or await self._queue(patience, retrying=retrying)
 
     def may_retry(self) -> bool:
@@ -287,6 +297,11 @@ class Governor:
 
     # Deciding: no waiting below here until the next heading.
 
+    def _welcome(self, now: float) -> None:
+        self._circuit.welcome(now)
+        self._drought.welcome(now)
+        self._wake_pump()
+
     @property
     def _asks_by_canaries(self) -> bool:
         return self._circuit.is_open or self._drought.is_open
@@ -340,13 +355,13 @@ class Governor:
         """Say why a call with this patience is turned away at once, or ``None``."""
         if self._quota.refuses(now):
             return QuotaExceededError("not sent: the key's quota is used up")
-        if self._circuit.lasts(now) > patience.longest_wait or (self._circuit.is_open and now > patience.until):
+        if _outlasts(self._circuit, patience, now):
             return ServiceUnavailableError(
-                f"not sent: the service has not answered for {self._circuit.lasts(now):.3g} s; "
+                f"not sent: the service has not answered for {self._circuit.lasts:.3g} s; "
                 "its contact is help@oneautoapi.com"
             )
-        if self._drought.lasts(now) > patience.longest_wait or (self._drought.is_open and now > patience.until):
-            return RateLimitedError(f"not sent: the key has refused every call for {self._drought.lasts(now):.3g} s")
+        if _outlasts(self._drought, patience, now):
+            return RateLimitedError(f"not sent: the key has refused every call for {self._drought.lasts:.3g} s")
         closing = self._gate.closing(now)
         if closing is None:
             return None
@@ -390,7 +405,7 @@ class Governor:
 
     def _start_pump(self) -> None:
         if self._pump is None:
-            self._pump = asyncio.get_running_loop().create_task(self._serve_queue(), name="oneauto governor")
+            self._pump = start(self._serve_queue(), "oneauto governor")
 
     def _stop_pump(self) -> None:
         if self._pump is not None:
@@ -442,6 +457,17 @@ class Governor:
         waiter = (self._retries or self._newcomers).popleft()
         if not waiter.granted.done():
             waiter.granted.set_result(self._grant(now))
+
+
+def _distinct(observers: list[Observer]) -> tuple[Observer, ...]:
+    return tuple(one for place, one in enumerate(observers) if one not in observers[:place])
+
+
+def _outlasts(circuit: Circuit, patience: Patience, now: float) -> bool:
+    """Tell whether an outage is too long for someone; whoever has just come waits for one more canary at least."""
+    if not circuit.is_open:
+        return False
+    return now > patience.until or (circuit.lasts > patience.longest_wait and circuit.failed_at > patience.since)
 
 
 def _make_pacer(limit: RateLimit) -> Pacer:

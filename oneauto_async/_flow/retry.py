@@ -125,11 +125,18 @@ class _Rules:
         match ended:
             case Pending():
                 return self.policy.poll_interval
-            case Throttled():  # else the governor decides when a throttled key may be asked again
-                return max(FLOOR, self._asked_for(ended)) if self.trail.waits_alone else FLOOR
+            case Throttled() if self.trail.waits_alone:
+                return max(FLOOR, self._asked_for(ended))
+            case Throttled():
+                # The governor decides when a key may be asked again, but of one that never answered it knows nothing.
+                return FLOOR if self.trail.progress else max(FLOOR, self._ceiling * (1.0 + self.clock.random()) / 2.0)
             case _:
-                ceiling = min(LONGEST_BACKOFF, FIRST_BACKOFF * 2.0 ** min(max(self.failures - 1, 0), 10))
-                return max(FLOOR, self.clock.random() * ceiling)
+                return max(FLOOR, self.clock.random() * self._ceiling)
+
+    @property
+    def _ceiling(self) -> float:
+        """The longest back-off after so many failures."""
+        return min(LONGEST_BACKOFF, FIRST_BACKOFF * 2.0 ** min(max(self.failures - 1, 0), 10))
 
     def over(self, ended: Ended, pause: float) -> bool:
         """Tell whether the next request would come after the time allowed for the lookup."""

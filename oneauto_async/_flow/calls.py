@@ -115,7 +115,12 @@ class History:
     @property
     def noise(self) -> float:
         """Seconds by which an arrival is unsure: half of what a usual round trip takes beyond the fastest."""
-        return max(NOISE, (self._usual - self._fastest) / 2.0)
+        return NOISE if math.isinf(self._fastest) else max(NOISE, self.unevenness)
+
+    @property
+    def unevenness(self) -> float:
+        """The same, as far as it was seen; infinity before any refusal was heard."""
+        return math.inf if math.isinf(self._fastest) else (self._usual - self._fastest) / 2.0
 
     @property
     def trip(self) -> float:

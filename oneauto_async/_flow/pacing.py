@@ -54,10 +54,16 @@ LATE = 3.0
 
 RECENT = 64
 STARVED = 0.35
+STARVED_ON_EVEN_WAYS = 0.7
+EVEN = 0.05
+MANY = 512
+UNEVEN = 0.5
 RECENT_AT_STOPS = 16
 STARVED_AT_STOPS = 0.75
 """Of so many calls to a key with hardly any burst, whose limit is given, fewer were accepted than uneven ways explain:
-others use it, and going on at that rate would only be refused. Sooner where each refusal stops all calls."""
+others use it, or it is lower, and going on at that rate would only be refused. On ways that differ by less than a
+twentieth of a token's time, or than a half and after many calls, some are refused until the margin is wide enough, but
+never that many. Sooner where each refusal stops all calls."""
 
 BY_CHANCE = 1
 """Refused of as many calls to a key with a burst whose limit is given: one came earlier than the cushion allows for."""
@@ -231,9 +237,9 @@ class Pacer:
             return
         if not (self._is_lower or self._is_narrow or stop) and self._ceiling < HIGHEST_RATE:
             self._rate = self._episode.lowest  # to begin with, as if there were two who share it: fair, if there are
-        self._is_lower = True
-        if self._is_narrow and self._phase is Phase.TRACK:
-            self._step_down(grant, interval, is_new=is_new)
+        was_free, self._is_lower = self._phase is Phase.FREE, True
+        if self._is_narrow and self._phase is not Phase.RAMP:
+            self._step_down(grant, interval, is_new=is_new or was_free)
         else:
             self._adopt(grant, interval, is_new=is_new)
         if stop:
@@ -324,12 +330,20 @@ class Pacer:
         if self._phase is not Phase.FREE or self._is_lower or interval.high < self._ceiling * (1.0 - TOLERANCE):
             return False
         if self._is_narrow:  # only early, unless hardly any is accepted
-            recent, starved = (RECENT_AT_STOPS, STARVED_AT_STOPS) if stop else (RECENT, STARVED)
-            return self._history.accepted_share(recent) >= starved
+            if stop:
+                return self._history.accepted_share(RECENT_AT_STOPS) >= STARVED_AT_STOPS
+            return not self._is_starved(self._history.unevenness * self._ceiling)
         if self._history.refused_of(RECENT) <= BY_CHANCE:
             return True
         self._sharing.suspect()  # there was a cushion: somebody else has taken those tokens
         return False
+
+    def _is_starved(self, unevenness: float) -> bool:
+        """Tell whether fewer calls are accepted than ways explain that differ by so many tokens' time."""
+        share = self._history.accepted_share
+        if share(RECENT) < (STARVED_ON_EVEN_WAYS if unevenness < EVEN else STARVED):
+            return True
+        return unevenness < UNEVEN and share(MANY) < STARVED_ON_EVEN_WAYS
 
     def _step_up(self, now: float) -> None:
         self._change_rate(now, self._steps.up(self._cycle.length, self._behind, self._burst, is_far=self._is_far))
@@ -338,6 +352,7 @@ class Pacer:
     def _step_down(self, grant: Grant, interval: Interval, *, is_new: bool) -> None:
         if not is_new:
             return
+        self._phase = Phase.TRACK
         self._first_run = []
         rate = self._steps.down(min(grant.pace, 2.0 * self._rate))
         self._rate = max(LOWEST_RATE, min(self._ceiling, rate, interval.high))

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import tracemalloc
 from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
 from typing import Any
 
 import httpx
@@ -21,6 +23,7 @@ from oneauto_async import (
     NotSent,
     NotSentReason,
     OneAutoClient,
+    Outcome,
     RateLimit,
     RetryPolicy,
     Source,
@@ -395,6 +398,79 @@ def test_a_stop_during_a_back_off_keeps_an_earlier_doubt(clock: VirtualClock) ->
 
     assert isinstance(outcome, InDoubt)
     assert outcome.receipt.attempts == simulator.requests["SIM-504"]
+
+
+@asynchronous
+async def test_leaving_early_buys_nothing_more_whatever_the_input_does() -> None:
+    """An iterable that swallows the cancellation brings one id more, which is not asked for."""
+    simulator = Simulator(latency=0.02)
+
+    async def stubborn() -> AsyncIterator[int]:
+        for number in range(30):
+            with suppress(asyncio.CancelledError):
+                await asyncio.sleep(0.01)
+            yield number
+
+    async with OneAutoClient.simulated(simulator) as client:
+        async with client.batch(stubborn()) as batch:
+            async for _ in batch:
+                break
+            sent = simulator.requests.total()
+        await asyncio.sleep(0.1)
+
+    assert simulator.requests.total() == sent
+
+
+def test_a_deadline_is_kept_while_every_slot_of_the_client_is_taken(clock: VirtualClock) -> None:
+    """Whatever holds them, the batch ends, and says of each id that it was not sent."""
+    simulator = Simulator()
+    simulator.fail_next(2, 503, retry_after="60")
+
+    async def main() -> tuple[list[Outcome[Any]], float]:
+        async with OneAutoClient.simulated(simulator, clock=clock, max_concurrency=2) as client:
+            held = [asyncio.ensure_future(client.lookup(number)) for number in ("a", "b")]
+            await asyncio.sleep(0.1)
+            began = clock.monotonic()
+            outcomes = await client.lookup_many(range(10), deadline=1.0)
+            took = clock.monotonic() - began
+            await asyncio.gather(*held)
+            return outcomes, took
+
+    outcomes, took = clock.run(main())
+    assert took == pytest.approx(1.0)
+    assert len(outcomes) == 10
+    assert {outcome.reason for outcome in outcomes if isinstance(outcome, NotSent)} == {NotSentReason.DEADLINE}
+
+
+@asynchronous
+async def test_who_joins_a_batch_has_no_place_in_its_input() -> None:
+    """A single lookup's outcome has no index, whoever began it."""
+    async with OneAutoClient.simulated(Simulator(latency=0.02)) as client:
+        batch = asyncio.ensure_future(client.lookup_many(["x", "y", "z"]))
+        await asyncio.sleep(0.005)
+        outcome = await client.lookup("z")
+        await batch
+
+    assert outcome.index is None
+    assert outcome.receipt.source is Source.JOINED
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="eager tasks came with Python 3.12")
+@pytest.mark.parametrize("ordered", [False, True])
+def test_eager_tasks_change_nothing(ordered: bool) -> None:
+    """Under a task factory that runs tasks at once, every id is answered, through an outage too."""
+    simulator = Simulator(latency=0.001)
+
+    async def main() -> list[Outcome[Any]]:
+        asyncio.get_running_loop().set_task_factory(getattr(asyncio, "eager_task_factory"))  # noqa: B009  # not on 3.11
+        async with OneAutoClient.simulated(simulator, rate_limit=RateLimit(500, 5)) as client:
+            await client.lookup("first")
+            simulator.fail_next(8, 503)
+            async with client.batch(range(60), ordered=ordered) as batch:
+                return [outcome async for outcome in batch]
+
+    outcomes = asyncio.run(asyncio.wait_for(main(), 20.0))
+    assert sum(isinstance(outcome, Found) for outcome in outcomes) == 60
 
 
 @asynchronous

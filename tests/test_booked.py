@@ -744,6 +744,84 @@ async def test_a_transport_that_fails_leaves_a_doubt(ledger: Ledger) -> None:
 
 
 @asynchronous
+async def test_a_doubt_stays_one_when_somebody_else_buys_the_answer(ledger: Ledger) -> None:
+    """It may have been charged, though the answer that is served was paid for by another."""
+    simulator, retry = Simulator(), RetryPolicy(resend_in_doubt=1)
+
+    async with (
+        OneAutoClient.simulated(simulator, ledger=ledger, retry=retry) as first,
+        OneAutoClient.simulated(simulator, ledger=ledger, retry=retry) as second,
+    ):
+        simulator.fail_next(1, 504)
+        async with first.batch([7]) as batch:
+            while not [entry async for entry in ledger.entries(State.IN_DOUBT)]:  # noqa: ASYNC110  # nothing tells it
+                await asyncio.sleep(0.001)
+            await second.lookup(7)
+            (outcome,) = [outcome async for outcome in batch]
+
+    assert isinstance(outcome, Found)
+    assert (outcome.receipt.source, outcome.receipt.billing) == (Source.LEDGER, Billing.UNKNOWN)
+    assert outcome.receipt.attempts == 1
+    assert (batch.summary.spent, batch.summary.unknown) == (1, 1)
+
+
+@asynchronous
+async def test_whoever_waits_for_a_purchase_takes_what_it_brings_whatever_its_age(ledger: Ledger) -> None:
+    """It came after it was asked for."""
+    simulator = Simulator(latency=0.05)
+
+    async with (
+        OneAutoClient.simulated(simulator, ledger=ledger) as first,
+        OneAutoClient.simulated(simulator, ledger=ledger) as second,
+    ):
+        await asyncio.gather(
+            first.lookup(7, max_age=0.005), second.lookup(7, max_age=0.005), second.lookup(7, max_age=0.001)
+        )
+
+    assert simulator.bills == {"7": 1}
+
+
+def test_with_a_ledger_nothing_stale_is_taken_from_unclaimed(clock: VirtualClock) -> None:
+    """What nobody took is written down, and the ledger knows how old it is and what became of it."""
+    simulator, ledger = Simulator(latency=0.1), MemoryLedger(clock=clock)
+
+    async def main() -> tuple[Outcome[Any], Outcome[Any]]:
+        async with OneAutoClient.simulated(simulator, ledger=ledger, clock=clock) as client:
+            for vehicle in ("9", "SIM-504"):
+                left = asyncio.ensure_future(client.lookup(vehicle, max_age=1.0))
+                await asyncio.sleep(0.05)
+                left.cancel()
+            await asyncio.sleep(5.0)
+            async for entry in ledger.entries(State.IN_DOUBT):
+                await ledger.resolve(entry.seq, billed=False)
+            return await client.lookup("9", max_age=1.0), await client.lookup("SIM-504", max_age=1.0)
+
+    aged, resolved = clock.run(main())
+    assert aged.receipt.billing is Billing.BILLED
+    assert simulator.bills["9"] == 2
+    assert resolved.receipt.source is Source.SIMULATOR
+    assert simulator.requests["SIM-504"] == 2
+
+
+@asynchronous
+async def test_what_is_taken_over_from_unclaimed_stays_within_a_batch_s_budget() -> None:
+    """An answer that somebody else had paid for counts if there is room, and else comes as one that cost nothing."""
+    simulator = Simulator(latency=0.02)
+
+    async with OneAutoClient.simulated(simulator) as client:
+        left = asyncio.ensure_future(client.lookup_many([1, 2, 3]))
+        await asyncio.sleep(0.01)
+        left.cancel()
+        await asyncio.sleep(0.05)
+        assert len(client.unclaimed) == 3
+        async with client.batch([1, 2, 3], budget=Budget(max_billed=2)) as batch:
+            outcomes = [outcome async for outcome in batch]
+
+    assert all(isinstance(outcome, Found) for outcome in outcomes)
+    assert (batch.summary.spent, simulator.total_billed) == (2, 3)
+
+
+@asynchronous
 async def test_without_a_ledger_a_refresh_is_any_lookup() -> None:
     """Programs need not care whether there is one."""
     simulator = Simulator()

@@ -24,6 +24,7 @@ from oneauto_async import (
     NotSentReason,
     OneAutoClient,
     Outcome,
+    RateLimit,
     RetryPolicy,
 )
 from oneauto_async._flow.budget import Meter, reserve_all
@@ -323,6 +324,103 @@ async def test_lookups_joined_cost_a_batch_nothing() -> None:
         await alone
     assert isinstance(outcome, Found)
     assert simulator.total_billed == 1
+
+
+@asynchronous
+async def test_a_lookup_is_not_refused_because_of_the_budget_of_another(ledger: Ledger | None) -> None:
+    """It shares the call of a batch whose budget is spent, and goes on without it."""
+    simulator = Simulator(latency=0.05)
+
+    async with OneAutoClient.simulated(simulator, ledger=ledger) as client:
+        capped = asyncio.ensure_future(client.lookup_many([1, 2], budget=Budget(max_billed=1)))
+        await asyncio.sleep(0.02)
+        free = await client.lookup_many([2, 3])
+        roomy = await client.lookup_many([2, 4], refresh=True, budget=Budget(max_billed=2))
+
+    assert [type(outcome) for outcome in await capped] == [Found, NotSent]
+    assert all(isinstance(outcome, Found) for outcome in (*free, *roomy))
+    assert simulator.bills["2"] == 2
+
+
+@asynchronous
+async def test_refreshes_at_once_use_up_one_budget_after_the_other(ledger: Ledger | None) -> None:
+    """What the first cannot pay for is bought by the second, and for the third nothing is left to pay."""
+    simulator = Simulator(latency=0.01)
+
+    async with OneAutoClient.simulated(simulator, ledger=ledger) as client:
+        first, second, third = await asyncio.gather(
+            *(client.lookup_many(range(10), refresh=True, budget=Budget(max_billed=7)) for _ in range(3))
+        )
+
+    billed = [sum(outcome.receipt.billing is Billing.BILLED for outcome in one) for one in (first, second, third)]
+    assert billed == [7, 3, 0]
+    assert sum(isinstance(outcome, NotSent) for outcome in first) == 3
+    assert all(isinstance(outcome, Found) for outcome in (*second, *third))
+    assert simulator.total_billed == 10
+
+
+@pytest.mark.parametrize("left", ["lookups", "a batch"])
+def test_what_others_began_and_left_is_bought_within_the_budget(
+    clock: VirtualClock, ledger: Ledger | None, left: str
+) -> None:
+    """Their requests under way are theirs; all that leaves after them is paid by whoever stayed, or not at all."""
+    simulator = Simulator(latency=0.1)
+
+    async def main() -> tuple[int, int, int]:
+        limit = RateLimit(10, 1)
+        async with OneAutoClient.simulated(simulator, ledger=ledger, rate_limit=limit, clock=clock) as client:
+            ids = range(10)
+            if left == "lookups":
+                others: list[asyncio.Future[Any]] = [asyncio.ensure_future(client.lookup(number)) for number in ids]
+            else:
+                others = [asyncio.ensure_future(client.lookup_many(ids))]
+            await asyncio.sleep(0.02)
+            async with client.batch(ids, budget=Budget(max_billed=3)) as batch:
+                await asyncio.sleep(0.05)
+                for other in others:
+                    other.cancel()
+                sent = simulator.requests.total()
+                outcomes = [outcome async for outcome in batch]
+            assert len(outcomes) == 10
+            return batch.summary.spent, simulator.total_billed - sent, batch.summary.not_sent
+
+    spent, bought_after, not_sent = clock.run(main())
+    assert spent == 3
+    assert bought_after <= 3
+    assert not_sent > 0
+
+
+@asynchronous
+async def test_a_guest_of_a_lookup_that_is_left_gets_its_answer(ledger: Ledger | None) -> None:
+    """One who joined and has another budget, or none, loses nothing by the other's leaving."""
+    simulator = Simulator(latency=0.05)
+
+    async with OneAutoClient.simulated(simulator, ledger=ledger, rate_limit=RateLimit(20, 1)) as client:
+        await client.lookup(0)
+        capped = asyncio.ensure_future(client.lookup_many([1, 2, 3], budget=Budget(max_billed=3)))
+        await asyncio.sleep(0.01)
+        guests = [asyncio.ensure_future(client.lookup(number)) for number in (1, 2, 3)]
+        await asyncio.sleep(0.01)
+        capped.cancel()
+        outcomes = await asyncio.gather(*guests)
+
+    assert all(isinstance(outcome, Found) for outcome in outcomes)
+    assert simulator.bills == {"0": 1, "1": 1, "2": 1, "3": 1}
+
+
+@pytest.mark.parametrize("kind", ["memory", "sqlite"])
+@asynchronous
+async def test_a_budget_counts_from_any_year(kind: str, tmp_path: Path) -> None:
+    """A year written with two digits is a year long ago."""
+    simulator = Simulator()
+    budget = Budget(max_billed=2, since=date(26, 11, 1))
+
+    async with MemoryLedger() if kind == "memory" else SqliteLedger(tmp_path / "test.ledger") as ledger:
+        for run in range(2):
+            async with OneAutoClient.simulated(simulator, ledger=ledger, budget=budget) as client:
+                await client.lookup_many([f"{run}-{number}" for number in range(5)])
+
+    assert simulator.total_billed == 2
 
 
 def test_waiting_for_room_takes_as_long_as_it_takes(clock: VirtualClock) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from itertools import pairwise
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -17,6 +18,7 @@ from oneauto_async import (
     NotSent,
     NotSentReason,
     OneAutoClient,
+    Outcome,
     QuotaExceededError,
     RateLimit,
     RateLimitedError,
@@ -24,6 +26,7 @@ from oneauto_async import (
     ServiceUnavailableError,
 )
 from oneauto_async._flow.governor import Patience
+from oneauto_async.events import GateShut
 from oneauto_async.testing import LimitChange, Simulator, VirtualClock
 
 
@@ -346,25 +349,113 @@ def test_a_pause_of_our_own_is_not_measured_as_a_retry_after(clock: VirtualClock
     assert clock.run(main()) == {Found}
 
 
-def test_a_quota_is_asked_again_by_one_canary_after_a_hold(clock: VirtualClock) -> None:
-    """For a minute every call fails unsent; then one goes, and its success lets the others through."""
+@pytest.mark.parametrize("is_back", [True, False], ids=["it is back", "it is still used up"])
+def test_a_quota_is_asked_again_by_one_canary_after_a_hold(clock: VirtualClock, is_back: bool) -> None:
+    """For a minute every call fails unsent; then one goes, and the others wait for what it brings."""
 
-    async def main() -> tuple[int, int]:
+    async def main() -> tuple[int, int, int]:
         governor = Governor(clock=clock)
         governor.quota_used_up(await governor.acquire())
         await asyncio.sleep(59)
         early = await asyncio.gather(*(governor.acquire() for _ in range(5)), return_exceptions=True)
         await asyncio.sleep(2)
-        late = await asyncio.gather(*(governor.acquire() for _ in range(5)), return_exceptions=True)
-        canary = next(grant for grant in late if not isinstance(grant, BaseException))
-        governor.accept(canary)
-        await governor.acquire()
+        canary = await governor.acquire()
+        others = [asyncio.ensure_future(governor.acquire()) for _ in range(4)]
+        await asyncio.sleep(1)
+        waiting = sum(not other.done() for other in others)
+        governor.accept(canary) if is_back else governor.quota_used_up(canary)
+        late = await asyncio.gather(*others, return_exceptions=True)
         return (
             sum(isinstance(answer, QuotaExceededError) for answer in early),
+            waiting,
             sum(isinstance(answer, QuotaExceededError) for answer in late),
         )
 
-    assert clock.run(main()) == (5, 4)
+    assert clock.run(main()) == (5, 4, 0 if is_back else 4)
+
+
+@pytest.mark.parametrize("is_drought", [False, True], ids=["an outage", "a drought"])
+def test_a_time_in_which_nobody_asked_is_no_part_of_an_outage(clock: VirtualClock, is_drought: bool) -> None:
+    """Whoever comes an hour after the last failure waits for one call that asks, and then goes too."""
+
+    async def main() -> tuple[float, int]:
+        governor, patience = Governor(RateLimit(1000, 1000), clock=clock), Patience(longest_wait=300)
+        governor.accept(await governor.acquire())
+        for _ in range(8):
+            grant = await governor.acquire()
+            await asyncio.sleep(0.5)
+            governor.throttle(grant, None) if is_drought else governor.fail(grant)
+        await asyncio.sleep(3600)
+        began = clock.monotonic()
+        canary = await governor.acquire(patience)
+        others = [asyncio.ensure_future(governor.acquire(patience)) for _ in range(9)]
+        await asyncio.sleep(0.1)
+        governor.accept(canary)
+        grants = await asyncio.gather(*others)
+        return clock.monotonic() - began, len(grants)
+
+    took, granted = clock.run(main())
+    assert took < 0.2
+    assert granted == 9
+
+
+def test_whoever_comes_late_to_an_outage_may_ask_whether_it_is_over(clock: VirtualClock) -> None:
+    """It has lasted for longer than it would be waited for, but its next call that asks was minutes away."""
+
+    async def main() -> tuple[float, list[Any]]:
+        governor, patience = Governor(clock=clock), Patience(longest_wait=60)
+        governor.accept(await governor.acquire())
+        for _ in range(5):
+            governor.fail(await governor.acquire())
+        while clock.monotonic() < 400:
+            governor.fail(await governor.acquire())
+        came = clock.monotonic()
+        first = asyncio.ensure_future(governor.acquire(patience))
+        second = asyncio.ensure_future(governor.acquire(patience))
+        grant = await first
+        governor.fail(grant)
+        return grant.at - came, list(await asyncio.gather(second, return_exceptions=True))
+
+    waited, (refused,) = clock.run(main())
+    assert waited <= 5.0
+    assert isinstance(refused, ServiceUnavailableError)
+
+
+def test_clients_that_share_a_governor_and_an_observer_tell_it_once(clock: VirtualClock) -> None:
+    """And go on telling it when one of them closes."""
+    simulator, events = Simulator(), []  # type: ignore[var-annotated]  # of any kind
+
+    async def main() -> tuple[int, int]:
+        governor = Governor(clock=clock)
+        options: dict[str, Any] = {"clock": clock, "rate_limit": governor, "observers": [events.append]}
+        async with OneAutoClient.simulated(simulator, **options) as stays:
+            await stays.lookup(0)
+            async with OneAutoClient.simulated(simulator, **options):
+                simulator.fail_next(1, 503, retry_after="1")
+                await stays.lookup(1)
+                both = sum(isinstance(event, GateShut) for event in events)
+            simulator.fail_next(1, 503, retry_after="1")
+            await stays.lookup(2)
+            return both, sum(isinstance(event, GateShut) for event in events)
+
+    assert clock.run(main()) == (1, 2)
+
+
+@pytest.mark.parametrize("rate", [0.5, 1.0])
+def test_a_client_that_has_had_no_answer_yet_waits_for_a_slow_key(clock: VirtualClock, rate: float) -> None:
+    """Somebody else has just used its only token, and the attempts last until there is another."""
+    simulator = Simulator(rate=rate, burst=1, latency=0.01)
+
+    async def main() -> list[Outcome[Any]]:
+        outcomes = []
+        for vehicle in range(6):
+            async with OneAutoClient.simulated(simulator, clock=clock) as client:
+                outcomes.append(await client.lookup(vehicle))
+        return outcomes
+
+    outcomes = clock.run(main())
+    assert all(isinstance(outcome, Found) for outcome in outcomes)
+    assert sum(outcome.receipt.attempts for outcome in outcomes) <= 6 * 6
 
 
 def test_an_outage_is_asked_about_by_one_call_at_a_time(clock: VirtualClock) -> None:

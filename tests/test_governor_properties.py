@@ -407,8 +407,9 @@ async def used_up(play: Play, before: int, after: int, pause: float, throttled: 
 
     (canary,) = play.under_way
     assert governor.statistics().granted == granted + 1
-    refused = [caller for caller in play.callers if caller.grant is None]
+    refused = [caller for caller in play.callers if caller.grant is None and caller.task.done()]
     assert {type(caller.task.exception()) for caller in refused} <= {QuotaExceededError}
+    assert governor.statistics().waiting == after - 1
     play.end(canary, Governor.accept)
     await many_ask(play)
 
@@ -418,7 +419,7 @@ async def used_up(play: Play, before: int, after: int, pause: float, throttled: 
 def test_a_used_up_quota_is_asked_about_by_one_call(
     limit: RateLimit, before: int, after: int, pause: float, throttled: bool
 ) -> None:
-    """Nothing is granted while it holds; then one call goes, everybody else is turned away, and its success ends it."""
+    """Nothing is granted while it holds; then one call goes, the others wait for it, and its success ends it."""
 
     async def step(play: Play) -> None:
         await used_up(play, before, after, pause, throttled)

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from oneauto_async import Found, OneAutoClient, RateLimit
 from oneauto_async._flow.calls import Fate, Grant, History
 from oneauto_async._flow.cycle import FEWEST_AGAIN, FIRST_CALLS, SHARE, SO_FAR, UNNOTICED, Cycle
 from oneauto_async._flow.measuring import measure, sustained
@@ -16,6 +17,7 @@ from oneauto_async._flow.ramp import AT_ONCE, DOUBLING, FEW, FIRST_RATE, WINDOW,
 from oneauto_async._flow.sharing import Sharing
 from oneauto_async._flow.stepping import FAR_AFTER, KNOWN, Steps
 from oneauto_async._flow.surge import FIRST, SUREST, Surge
+from oneauto_async.testing import Simulator, VirtualClock
 
 TRIP = 0.02
 
@@ -122,20 +124,46 @@ def test_calls_that_have_not_left_yet_will_find_their_tokens_gone() -> None:
     assert levels[1] < -10.0
 
 
-@pytest.mark.parametrize(("accepted", "found_out"), [(3, False), (9, True)], ids=["many", "hardly any"])
-def test_a_given_rate_of_a_narrow_key_is_left_when_hardly_any_call_is_accepted(accepted: int, found_out: bool) -> None:
-    """One refused now and then came too early; where most are, somebody else uses the key."""
+@pytest.mark.parametrize(
+    ("of_nine", "uneven", "found_out"),
+    [(7, 0.0, False), (5, 0.0, True), (5, 0.1, False), (2, 0.1, True)],
+    ids=["most", "half", "half, on uneven ways", "hardly any, on uneven ways"],
+)
+def test_a_given_rate_of_a_narrow_key_is_left_when_too_few_calls_are_accepted(
+    of_nine: int, uneven: float, found_out: bool
+) -> None:
+    """One refused now and then came too early; where more are than uneven ways explain, the key allows less."""
     pacer = Pacer(ceiling=10.0, burst=1.0)
-    for number in range(1, RECENT + 2):
+    for number in range(1, RECENT + 9):
         grant = Grant(number, 0.1 * number)
         pacer.take(grant)
         pacer.leave(grant)
-        if number % accepted == 0 or (not found_out and number % accepted == 1):
+        if number % 9 < of_nine:
             pacer.accept(grant, 0.1 * number + TRIP)
         else:
-            pacer.throttle(grant, 0.1 * number + TRIP)
+            pacer.throttle(grant, 0.1 * number + TRIP + uneven * (number % 2))
 
     assert (pacer.phase is Phase.TRACK) is found_out
+
+
+@pytest.mark.parametrize("given", [50.0, 100.0], ids=["by two thirds", "three times"])
+def test_a_given_limit_without_burst_that_is_too_high_is_left_for_what_the_key_allows(
+    clock: VirtualClock, given: float
+) -> None:
+    """Every second call is refused at first, which no uneven way explains, and hardly any from then on."""
+    simulator = Simulator(rate=30, burst=1, latency=(0.02, 0.03))
+
+    async def main() -> RateLimit | None:
+        limit = RateLimit(given)
+        async with OneAutoClient.simulated(simulator, clock=clock, rate_limit=limit) as client:
+            async with client.batch(range(2000)) as batch:
+                assert all([isinstance(outcome, Found) async for outcome in batch])
+            return client.governor.statistics().learnt
+
+    learnt = clock.run(main())
+    assert learnt is not None
+    assert learnt.rate == pytest.approx(30.0, rel=0.05)
+    assert simulator.statuses[429] < 0.1 * simulator.total_billed
 
 
 @pytest.mark.parametrize(

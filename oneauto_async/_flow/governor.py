@@ -309,7 +309,7 @@ class Governor:
     def _delay(self, now: float) -> float:
         pacing = 0.0 if self._bucket is None else self._bucket.delay(now)
         outage = max(self._circuit.delay(now), self._drought.delay(now))
-        return max(pacing, self._pacer.delay(now), self._gate.remaining(now), outage)
+        return max(pacing, self._pacer.delay(now), self._gate.remaining(now), outage, self._quota.delay())
 
     def _grant(self, now: float) -> Grant:
         self._granted += 1

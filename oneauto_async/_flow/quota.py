@@ -25,7 +25,11 @@ class Quota:
 
     def refuses(self, now: float) -> bool:
         """Tell whether a call is to fail at once."""
-        return self._is_used_up and (now < self._until or self._canary is not None)
+        return self._is_used_up and now < self._until
+
+    def delay(self) -> float:
+        """Return infinity while a canary is under way: what becomes of it is what becomes of the others."""
+        return math.inf if self._canary is not None else 0.0
 
     def take(self, grant: Grant) -> None:
         """Make the call the canary if the quota was used up."""

@@ -45,8 +45,8 @@ class _Settled(Exception):  # noqa: N818  # a way out of the retries, not a faul
         self.outcome = outcome
 
 
-class _ClaimLost(Exception):  # noqa: N818  # a way out of the request, not a fault
-    """The claim was given to somebody else before the request was sent."""
+class _NotSentYet(Exception):  # noqa: N818  # a way out of the request, not a fault
+    """The claim was given to somebody else, or the gate was shut, before the request was sent: it begins anew."""
 
 
 @attrs.define(eq=False)
@@ -197,11 +197,13 @@ class BookedLookup(Lookup[T]):
                     raise _Settled(known)
             try:
                 return await super()._attempt()
-            except _ClaimLost:
+            except _NotSentYet:
                 continue
 
     async def _asked(self, record: FlightRecord) -> Attempted:
         purchase = await self._about_to_send(record)
+        if not self.tools.governor.lets_leave(self.grant):
+            self._hold_back(purchase)
         try:
             came = await super()._asked(record)
         except BaseException:
@@ -219,6 +221,13 @@ class BookedLookup(Lookup[T]):
         self.flight.in_attempt, self.record = True, record
         return purchase
 
+    def _hold_back(self, purchase: Purchase) -> None:
+        """While it was written down that the request is sent, it has turned out that none may be."""
+        self.attempts -= 1
+        self.record = None
+        purchase.hold_back(self._end(State.CLAIMED, Billing.NOT_BILLED, "held back before it was sent"))
+        raise _NotSentYet
+
     async def _marked_as_sent(self) -> Purchase:
         purchase = self.purchase
         assert purchase is not None
@@ -226,7 +235,7 @@ class BookedLookup(Lookup[T]):
             return purchase
         purchase.drop()
         self.purchase = None
-        raise _ClaimLost
+        raise _NotSentYet
 
     async def _mark_sent(self, purchase: Purchase) -> bool:
         try:

@@ -222,6 +222,11 @@ class Purchase:
         if self.ledger is not None:
             self.ledger.retract(self.claim, last)
 
+    def hold_back(self, last: Settlement) -> None:
+        """Note that nothing was sent after all, and that it has to be marked again before it is."""
+        self.retract(last)
+        self.claim = attrs.evolve(self.claim, is_sent=False)
+
     def settle(self, settlement: Settlement) -> Awaitable[None] | None:
         """Order the end of it; awaiting what this returns, if anything, takes until it is durable."""
         _settle(self.meters, spent=settlement.billing is not Billing.NOT_BILLED)

@@ -37,6 +37,7 @@ from oneauto_async import (
     Timeouts,
 )
 from oneauto_async._bookkeeping import host_of
+from oneauto_async.events import GateShut, QuotaUsedUp
 from oneauto_async.ledger import Entry, Ledger, MemoryLedger, Settlement, SqliteLedger, Standing, State, Terms
 from oneauto_async.testing import Simulator, VirtualClock
 
@@ -905,6 +906,48 @@ def test_whoever_asks_for_everyone_does_not_wait_for_what_others_have_reserved(s
 
     assert Found in clock.run(main())
     assert simulator.bills.total() <= 3
+
+
+class _SlowLedger(MemoryLedger):
+    """One whose every order takes a while, as on a slow disk."""
+
+    async def claim(self, *args: Any, **options: Any) -> Any:
+        await asyncio.sleep(0.05)
+        return await super().claim(*args, **options)
+
+    async def mark_sent(self, claim: Any) -> bool:
+        await asyncio.sleep(0.05)
+        return await super().mark_sent(claim)
+
+
+@pytest.mark.parametrize("reason", ["quota", "gate"])
+def test_what_is_being_written_down_when_a_stop_is_told_does_not_leave(clock: VirtualClock, reason: str) -> None:
+    """It was granted, but nothing had been sent: it is held back, and asks again."""
+    simulator = Simulator(latency=0.02, quota=20 if reason == "quota" else None)
+    ledger = _SlowLedger(clock=clock)
+    told: list[float] = []
+
+    def listen(event: object) -> None:
+        if isinstance(event, GateShut | QuotaUsedUp) and not told:
+            told.append(clock.monotonic())
+
+    async def main() -> tuple[int, list[Outcome[Any]]]:
+        options: dict[str, Any] = {"observers": [listen], "rate_limit": RateLimit(200, 5)}
+        async with OneAutoClient.simulated(simulator, ledger=ledger, clock=clock, **options) as client:
+            await client.lookup("first")
+            if reason == "gate":
+                simulator.fail_next(1, 503, retry_after="5")
+            lookups = [asyncio.ensure_future(client.lookup(number)) for number in range(100)]
+            while not told:  # noqa: ASYNC110  # the moment matters, not the event
+                await asyncio.sleep(0.001)
+            before = simulator.requests.total()
+            await asyncio.sleep(4.0)
+            return simulator.requests.total() - before, await asyncio.gather(*lookups)
+
+    sent_meanwhile, outcomes = clock.run(main())
+    assert sent_meanwhile == 0
+    assert simulator.total_billed == 1 + sum(isinstance(outcome, Found) for outcome in outcomes)
+    assert any(isinstance(outcome, NotSent) for outcome in outcomes) is (reason == "quota")
 
 
 @asynchronous

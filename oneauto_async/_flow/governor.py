@@ -194,6 +194,11 @@ class Governor:
 
     # How a granted call goes on. Each grant ends with exactly one of the calls below `sent`.
 
+    def lets_leave(self, grant: Grant) -> bool:
+        """Tell whether a granted call that took its time may leave still; else it is to be forgotten, and asks anew."""
+        now = self._clock.monotonic()
+        return grant.is_canary or not (self._quota.refuses(now) or self._gate.remaining(now))
+
     def sent(self, grant: Grant, moment: float) -> None:
         """Learn when the request of a grant began to leave: a connection may have had to be opened first."""
         grant.left = moment

@@ -376,6 +376,27 @@ def test_an_interruption_between_two_steps_ends_the_next() -> None:
     assert (asyncio.run(interrupted()), begun) == (2, ["asking", "closing"])
 
 
+@pytest.mark.parametrize("stop", [pytest.param("SIGINT", marks=posix), "quota"])
+def test_a_run_without_a_ledger_that_is_stopped_replaces_no_older_output(tmp_path: Path, ids: Path, stop: str) -> None:
+    """What was paid for before stays, what this run has stands beside it under a free name, and a line says where."""
+    output, taken, kept = (tmp_path / name for name in ("out.jsonl", "out.jsonl.partial", "out.jsonl-2.partial"))
+    output.write_text("older answers")
+    taken.write_text("of another run")
+    with serve(simulator := Simulator(latency=0.05, quota=30 if stop == "quota" else None)) as base_url:
+        options = ("-o", str(output), "--no-ledger", "--concurrency", "10")
+        process = start("bulk", str(ids), *options, env=live(base_url))
+        if stop == "SIGINT":
+            wait_until(lambda: simulator.total_billed > 20)
+            process.send_signal(signal.SIGINT)
+        done = finish(process)
+    billed = {record["evdb_vehicle_id"] for record in records(kept.read_text()) if record["billing"] == "billed"}
+    assert (output.read_text(), taken.read_text(), billed) == ("older answers", "of another run", set(simulator.bills))
+    assert done.returncode == {"SIGINT": 130, "quota": 4}[stop]
+    assert f"output: {kept}" in done.stderr
+    assert f"{output} was left as it was" in done.stderr
+    assert f"bulk {kept}.rest.txt -o {tmp_path / 'out.rest.jsonl'}" in done.stderr
+
+
 def test_the_rest_is_not_written_over_the_answers_it_belongs_to(
     run: Callable[..., tuple[int, str, str]], tmp_path: Path
 ) -> None:

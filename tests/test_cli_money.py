@@ -230,8 +230,8 @@ def test_a_lookup_may_be_capped(tmp_path: Path) -> None:
     assert ([run.returncode for run in done], uncapped.returncode, simulator.total_billed) == ([4, 4], 4, 2)
     assert "2 billed (£1.00 at £0.50 each)" in done[0].stderr
     assert "2 served by the ledger (£1.00 saved)" in done[1].stderr
-    assert "1 ids are left, and nothing was paid for them; to go on, allow more with --max-calls" in done[1].stderr
-    assert "1 ids are left, and nothing was paid for them" in uncapped.stderr
+    assert "1 ids are left, and this run paid nothing for them; to go on, allow more with --max-calls" in done[1].stderr
+    assert "1 ids are left, and this run paid nothing for them" in uncapped.stderr
 
 
 def test_a_lookup_holds_what_is_in_doubt(tmp_path: Path) -> None:

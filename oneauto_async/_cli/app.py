@@ -351,11 +351,13 @@ def _bulk(source: str, dry_run: bool, **options: Any) -> Exit:
     """Look up all ids of INPUT: CSV, one id per line (# starts a comment) or JSON Lines; - is standard input.
 
     All of INPUT is read and checked before anything is sent. An id that stands in several rows is asked once. Every
-    input row gets one record, with the reason if there is no answer. OUTPUT takes its name only at the end, also after
-    Ctrl-C. Without -o, records are printed as they finish; a run that costs money then wants --ledger or --no-ledger.
+    input row gets one record, with the reason if there is no answer. OUTPUT takes its name only at the end; a run that
+    was stopped gives it to what there is, and tells so. Without -o, records are printed as they finish; a run that
+    costs money then wants --ledger or --no-ledger.
 
     The ledger keeps every answer from the moment it comes: after Ctrl-C or a crash, the same command goes on, and pays
-    for nothing twice. Without a ledger, the ids that are left are in OUTPUT.rest.txt.
+    for nothing twice. Without a ledger, the ids that are left are in OUTPUT.rest.txt, and a run that did not get
+    through leaves an older OUTPUT as it was: what it has is in OUTPUT.partial.
     """
     return _run_bulk(source, dry_run=dry_run, **options)
 

@@ -38,7 +38,7 @@ class Job:
         set_aside: kept answers that are of no use, and are bought again.
         ledger_trouble: why the ledger takes no more.
         started: when, on the monotonic clock.
-        kept: the output has its name.
+        kept: the name that the output got: its own, or one beside it; ``None`` if there is no such file.
         was_interrupted: a signal came before the last outcome.
     """
 
@@ -54,7 +54,7 @@ class Job:
     set_aside: list[VanOutcome] = attrs.field(factory=list, init=False)
     ledger_trouble: LedgerError | None = attrs.field(default=None, init=False)
     started: float = attrs.field(factory=time.monotonic, init=False)
-    kept: bool = attrs.field(default=False, init=False)
+    kept: Path | None = attrs.field(default=None, init=False)
     was_interrupted: bool = attrs.field(default=False, init=False)
 
     @property

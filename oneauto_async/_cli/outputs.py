@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import secrets
 import sys
@@ -29,6 +30,7 @@ __all__ = [
     "rest_path",
     "silence_stdout",
     "stdout_sink",
+    "unused",
     "write_rest",
 ]
 
@@ -174,17 +176,24 @@ class FileSink:
 
     def commit(self) -> None:
         """Sort the records into input order and give the file its name."""
-        if not self._is_sorted:
-            self._sort()
-        try:
-            self._part.rename(self._target)
-        except OSError as error:
-            kept = f"what was answered is in {self._part.path}"
-            raise RefusedError(f"{self._target} cannot be written: {error.strerror}; {kept}", Exit.FAILED) from None
+        self._take_name(lambda: self._target)
+
+    def commit_beside(self) -> Path:
+        """Sort the records and give the file a free name beside its own, whose bearer stays as it was."""
+        return self._take_name(lambda: _reserved(self._target.with_name(f"{self._target.name}.partial")))
 
     def discard(self) -> None:
         """Remove the hidden file; the one that bears the name stays as it was."""
         self._part.remove()
+
+    def _take_name(self, choose: Callable[[], Path]) -> Path:
+        if not self._is_sorted:
+            self._sort()
+        try:
+            return self._part.rename(choose())
+        except OSError as error:
+            kept = f"what was answered is in {self._part.path}"
+            raise RefusedError(f"{self._target} cannot be written: {error.strerror}; {kept}", Exit.FAILED) from None
 
     def _sort(self) -> None:
         """Replace the hidden file by a sorted copy; without room for one, the order they finished in has to do."""
@@ -236,11 +245,11 @@ class _Part:
         self._file.seek(start)
         return self._file.read(size)
 
-    def rename(self, target: Path) -> None:
+    def rename(self, target: Path) -> Path:
         """Put the file on the disk for good, under its name."""
         os.fsync(self._file.fileno())
         self._file.close()
-        self.path.replace(target)
+        return self.path.replace(target)
 
     def remove(self) -> None:
         """Drop the file; harmless after `rename`."""
@@ -272,6 +281,20 @@ def checked_target(path: Path) -> Path:
 def _unwritable(path: Path, error: Exception) -> RefusedError:
     reason = error.strerror if isinstance(error, OSError) else error
     return RefusedError(f"{path} cannot be written: {reason}; choose another name for -o")
+
+
+def unused(path: Path) -> Path:
+    """Return the path, or the first one with a number behind its stem that nothing has yet."""
+    numbered = (path.with_name(f"{path.stem}-{number}{path.suffix}") for number in itertools.count(2))
+    return next(candidate for candidate in itertools.chain([path], numbered) if not os.path.lexists(candidate))
+
+
+def _reserved(path: Path) -> Path:
+    """Make an empty file under an unused name, which no other process can then take."""
+    while True:
+        with contextlib.suppress(FileExistsError):
+            (free := unused(path)).touch(exist_ok=False)
+            return free
 
 
 def rest_path(output: Path) -> Path:

@@ -7,6 +7,7 @@ import time
 from typing import TYPE_CHECKING
 
 from ..errors import Billing
+from .outputs import unused
 from .progress import printable
 from .records import OUTCOMES
 
@@ -83,10 +84,11 @@ def _calls(job: Job) -> str:
 
 
 def _where(job: Job, output: Path) -> str:
-    if not job.kept:
+    if job.kept is None:
         return f"{output} was left as it was: nothing was answered" if output.exists() else "none: nothing was answered"
     missing = job.book.total - job.book.done
-    return f"{output} (partial: {missing} rows are missing)" if missing else str(output)
+    told = f"{job.kept} (partial: {missing} rows are missing)" if missing else str(job.kept)
+    return told if job.kept == output else f"{told}; {output} was left as it was: this run did not get through"
 
 
 def _remarks(job: Job) -> Iterator[str]:
@@ -114,8 +116,8 @@ def _about_doubts(ledger: Path | None) -> Iterator[str]:
 
 
 def how_to_go_on(job: Job, left: int, rest: Path | None) -> list[str]:
-    """Return what a person can do about the ids that are left: nothing was paid for them so far."""
-    what = f"{'interrupted: ' if job.was_interrupted else ''}{left} ids are left, and nothing was paid for them"
+    """Return what a person can do about the ids that are left: this run paid nothing for them."""
+    what = f"{'interrupted: ' if job.was_interrupted else ''}{left} ids are left, and this run paid nothing for them"
     if job.settings.purse.ledger is not None:
         first = "allow more with --max-calls or --max-cost, and " if job.book.is_over_budget else ""
         return [
@@ -126,7 +128,7 @@ def how_to_go_on(job: Job, left: int, rest: Path | None) -> list[str]:
         cost = " and pays for the answered ones once more" if job.book.has_answers else ""
         return [f"{what}; running the same command again asks for every id{cost}"]
     assert job.output is not None
-    onward = job.output.with_name(f"{job.output.stem}.rest{job.output.suffix}")
+    onward = unused(job.output.with_name(f"{job.output.stem}.rest{job.output.suffix}"))
     return [
         f"{what}; they are in {rest}: run `oneauto-async bulk {rest} -o {onward}` for these alone",
         "running the same command again would ask, and pay, for the answered ids once more",

@@ -12,7 +12,7 @@ from ..outcomes import Failed, Source
 from . import report
 from .estimating import require_leave
 from .exits import Exit, RefusedError, worst
-from .outputs import StreamSink, silence_stdout, write_rest
+from .outputs import FileSink, StreamSink, silence_stdout, write_rest
 from .progress import Standing, printable, say
 from .reaching import client_for
 from .records import FORMATS
@@ -137,14 +137,24 @@ def _standing(job: Job, governor: Governor) -> Standing:
 
 
 def _keep(job: Job) -> None:
-    """Give the output its name, unless a file that is there already is worth more than this run's failures."""
+    """Give the output its name, unless a file that is there already is worth more than what this run has."""
     replaces = job.output is not None and job.output.exists()
-    if job.book.done and (job.book.has_answers or not replaces):
-        try:
-            job.sink.commit()
-        except OSError as error:
-            job.book.trouble = job.book.trouble or error
-        job.kept = True
+    if not job.book.done or (replaces and not job.book.has_answers):
+        return
+    if replaces and isinstance(job.sink, FileSink) and _may_hold_more(job):
+        job.kept = job.sink.commit_beside()
+        return
+    try:
+        job.sink.commit()
+    except OSError as error:
+        job.book.trouble = job.book.trouble or error
+    job.kept = job.output
+
+
+def _may_hold_more(job: Job) -> bool:
+    """Tell whether an older output may be the only place of answers that this run did not get."""
+    got_through = job.book.trouble is None and not job.book.left() and not job.book.billing[Billing.UNKNOWN]
+    return job.settings.purse.ledger is None and not got_through
 
 
 def _reported(job: Job) -> Exit:
@@ -173,16 +183,16 @@ def _exits(job: Job) -> set[Exit]:
 
 
 def _save_the_rest(job: Job) -> None:
-    """Write the ids that are left next to the output, and tell how to go on."""
+    """Write the ids that are left next to what was kept, and tell how to go on."""
     left = job.book.left()
     if not left and job.was_interrupted:
         say("interrupted: no ids are left that were not asked for")
     if not left or (job.brief and not job.book.is_over_budget and not job.was_interrupted):
         return
     rest = None
-    if job.output is not None and job.settings.purse.ledger is None and job.kept and job.book.has_answers:
+    if job.kept is not None and job.settings.purse.ledger is None and job.book.has_answers:
         with contextlib.suppress(OSError):
-            rest = write_rest(job.output, left)
+            rest = write_rest(job.kept, left)
     say("\n".join(report.how_to_go_on(job, len(left), rest)))
 
 

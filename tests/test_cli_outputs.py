@@ -8,7 +8,9 @@ import io
 import json
 import math
 import os
+import sqlite3
 import stat
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -274,6 +276,17 @@ def test_a_device_is_no_output() -> None:
     """Nothing is renamed over /dev/null."""
     with pytest.raises(RefusedError, match="not an ordinary file"):
         file_sink(Path(os.devnull), "csv", 1)
+
+
+def test_a_ledger_is_no_output(tmp_path: Path) -> None:
+    """A slip that names the ledger after -o replaces nothing that was paid for, whatever the file is called."""
+    ledger = tmp_path / "books.csv"
+    with closing(sqlite3.connect(ledger)) as connection:
+        connection.execute("CREATE TABLE answers (seq)")
+    before = ledger.read_bytes()
+    with pytest.raises(RefusedError, match="is a ledger"):
+        file_sink(ledger, "csv", 1)
+    assert (ledger.read_bytes(), list(tmp_path.iterdir())) == (before, [ledger])
 
 
 def test_a_table_is_not_written_to_a_file(tmp_path: Path) -> None:

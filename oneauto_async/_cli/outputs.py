@@ -37,6 +37,9 @@ __all__ = [
 OUTPUT_FORMATS = ("table", "jsonl", "csv")
 _SUFFIXES = {".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl"}
 
+SQLITE_HEADER = b"SQLite format 3\0"
+"""What every file of SQLite begins with, by https://www.sqlite.org/fileformat.html."""
+
 
 class Sink(Protocol):
     """Takes the records of a run, in the order they finish."""
@@ -275,7 +278,16 @@ def checked_target(path: Path) -> Path:
         raise _unwritable(path, error) from None
     if target.exists() and not os.access(target, os.W_OK):
         raise RefusedError(f"{path} is write-protected: choose another name")
+    if _is_database(target):
+        raise RefusedError(f"{path} is a ledger, or another SQLite database: choose another name for -o")
     return target
+
+
+def _is_database(target: Path) -> bool:
+    """Tell whether a file that is there begins as every SQLite database does."""
+    with contextlib.suppress(OSError), target.open("rb") as file:
+        return file.read(len(SQLITE_HEADER)) == SQLITE_HEADER
+    return False
 
 
 def _unwritable(path: Path, error: Exception) -> RefusedError:

@@ -188,6 +188,22 @@ def test_useless_answers_are_bought_again_only_on_request(tmp_path: Path) -> Non
     assert len(records((tmp_path / "out.jsonl").read_text())) == 2
 
 
+def test_a_useless_answer_is_shown_also_when_the_ledger_serves_it(tmp_path: Path) -> None:
+    """The second run bills nothing, and its record still has the bytes that were paid for."""
+    command = ("bulk", str(listed(tmp_path, "SIM-FALSE", "1")), "-o", str(tmp_path / "out.jsonl"))
+    shown = []
+    with serve(Simulator()) as base_url:
+        for _ in range(2):
+            oneauto(*command, env=live(base_url))
+            shown.append(records((tmp_path / "out.jsonl").read_text())[0])
+    assert [(record["source"], record["billing"]) for record in shown] == [
+        ("simulator", "billed"),
+        ("ledger", "not billed"),
+    ]
+    assert shown[0]["raw"]
+    assert shown[1]["raw"] == shown[0]["raw"]
+
+
 def test_old_answers_are_bought_again(tmp_path: Path) -> None:
     """--max-age says how old is too old."""
     command = ("bulk", str(listed(tmp_path, "1", "2")), "-o", str(tmp_path / "out.csv"))

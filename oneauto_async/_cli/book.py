@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import AccessDeniedError, Billing, QuotaExceededError
 from ..outcomes import Failed, NotSent, NotSentReason, Source
-from .records import answered_again, exit_of, record_of
+from .records import answered_again, exit_of, record_of, was_paid_before
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -102,7 +102,7 @@ class Book:
         self.billing[outcome.receipt.billing] += 1
         if outcome.receipt.source is Source.LEDGER:
             self.kept[outcome.receipt.billing] += 1
-            self.saved += outcome.receipt.status == PAID
+            self.saved += was_paid_before(outcome.receipt)
         self.is_over_budget |= isinstance(outcome, NotSent) and outcome.reason is NotSentReason.BUDGET
         self.attempts += outcome.receipt.attempts
         self.exits.add(exit_of(outcome))
@@ -125,9 +125,6 @@ class Book:
 
 
 _OPEN, _OWED, _SETTLED = range(3)
-
-PAID = 200
-"""The status of what is charged."""
 
 
 def _is_owed(outcome: VanOutcome) -> bool:

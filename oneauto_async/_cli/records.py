@@ -31,6 +31,7 @@ __all__ = [
     "exit_of",
     "flat_formats",
     "record_of",
+    "was_paid_before",
 ]
 
 VanOutcome: TypeAlias = "Outcome[BidirectionalCharging]"
@@ -98,9 +99,19 @@ def _problem(error: Exception) -> Record:
 
 def _kept(outcome: Failed | InDoubt) -> str | None:
     """Return the body of an answer that could not be used but may have been paid for: it is bought only once."""
-    if outcome.raw is None or outcome.receipt.billing is Billing.NOT_BILLED:
+    receipt = outcome.receipt
+    if outcome.raw is None or (receipt.billing is Billing.NOT_BILLED and not was_paid_before(receipt)):
         return None
     return outcome.raw.decode(errors="backslashreplace")
+
+
+PAID = 200
+"""The status of what is charged."""
+
+
+def was_paid_before(receipt: Receipt) -> bool:
+    """Tell whether this is an answer of the ledger that an earlier lookup paid for."""
+    return receipt.source is Source.LEDGER and receipt.status == PAID
 
 
 def _cost(receipt: Receipt) -> Record:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import shlex
 import signal
 import sqlite3
 import subprocess
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from support.cli import (
+    PATIENCE,
     VANS,
     Run,
     environment,
@@ -38,6 +40,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 COUNT = 60
+
+full = pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
 
 
 @pytest.fixture
@@ -444,6 +448,32 @@ def test_an_id_in_doubt_twice_is_resolved_by_entry(ledger: Path) -> None:
     number = refused.stderr.partition("one of ")[2].partition(",")[0]
     resolved = oneauto("ledger", "resolve", str(ledger), "--billed", "--entries", number)
     assert (refused.returncode, resolved.returncode) == (2, 0)
+
+
+@posix
+@pytest.mark.parametrize("redirection", [pytest.param("> /dev/full", marks=full), ">&-"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        "ledger show books",
+        "ledger export books",
+        "ledger verify books",
+        f"estimate {VANS} -o out.csv",
+        "simulate --port 0",
+        "--help",
+        "--version",
+        "ledger show --help",
+    ],
+)
+def test_a_standard_output_that_takes_nothing_is_told(ledger: Path, command: str, redirection: str) -> None:
+    """One line on standard error and an exit code of failure, whatever was to be printed."""
+    line = f"{shlex.quote(sys.executable)} -m oneauto_async._cli {command} {redirection}"
+    done = subprocess.run(
+        ["/bin/sh", "-c", line],
+        cwd=ledger.parent, env=environment(), stderr=subprocess.PIPE, text=True, timeout=PATIENCE, check=False,
+    )  # fmt: skip
+    assert (done.returncode > 0, done.stderr.count("\n")) == (True, 1)
+    assert done.stderr.startswith("error: standard output")
 
 
 @pytest.mark.parametrize("command", [["show"], ["export"], ["verify"], ["resolve", "--billed", "1"]])

@@ -15,6 +15,7 @@ import click
 
 from .. import __version__
 from .exits import Exit, RefusedError
+from .outputs import print_lines
 from .progress import printable, say
 from .purse import CURRENCIES, Purse
 
@@ -58,11 +59,40 @@ def _help_hint(error: click.ClickException) -> str:
 def _print_version(context: click.Context, _parameter: click.Parameter, wanted: bool) -> None:
     if not wanted or context.resilient_parsing:
         return
-    click.echo(f"oneauto-async {__version__}")
+    print_lines([f"oneauto-async {__version__}"])
     context.exit()
 
 
-@click.group(invoke_without_command=True, epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
+def _print_help(context: click.Context, _parameter: click.Parameter, wanted: bool) -> None:
+    if not wanted or context.resilient_parsing:
+        return
+    print_lines([context.get_help()])
+    context.exit()
+
+
+class _Command(click.Command):
+    """A command whose help is printed as all else is, and so tells a full or closed standard output in one line."""
+
+    def get_help_option(self, ctx: click.Context) -> click.Option | None:
+        option = super().get_help_option(ctx)
+        if option is not None:
+            option.callback = _print_help
+        return option
+
+
+class _Group(_Command, click.Group):
+    """A group of such commands."""
+
+    command_class = _Command
+    group_class = type
+
+
+@click.group(
+    cls=_Group,
+    invoke_without_command=True,
+    epilog=_EPILOG,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 @click.option(
     "--version",
     is_flag=True,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
-import sys
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterable
 from datetime import UTC, datetime
@@ -15,7 +14,7 @@ from typing import Any, TypeAlias
 from ..errors import LedgerError
 from ..ledger import Entry, Service, Spending, SqliteLedger, State
 from .exits import Exit, RefusedError
-from .outputs import silence_stdout
+from .outputs import require_stdout, silence_stdout, write_stdout
 from .progress import printable
 from .purse import is_there
 from .records import Format, Record, flat_formats
@@ -75,8 +74,9 @@ def _with_ledger(path: Path, work: Work, *, read_only: bool = True) -> Exit:
     """Open a ledger that is there, and work with it; a reader of standard output that went away is no drama.
 
     Raises:
-        RefusedError: there is no ledger, or it cannot be used.
+        RefusedError: there is no ledger, or it cannot be used; or standard output is closed or full.
     """
+    require_stdout()
     if not is_there(path):
         raise RefusedError(f"there is no ledger {path}", Exit.LEDGER)
     try:
@@ -142,24 +142,16 @@ def _moment(seconds: float | None) -> str | None:
 
 
 def _print(line: str) -> None:
-    _write(f"{printable(line)}\n".encode(errors="backslashreplace"))
-
-
-def _write(data: bytes) -> None:
-    """Write data to standard output, whatever its encoding; nobody there is as good as a reader that has left."""
-    if sys.stdout is None:
-        return
-    sys.stdout.buffer.write(data)
-    sys.stdout.buffer.flush()
+    write_stdout(f"{printable(line)}\n".encode(errors="backslashreplace"))
 
 
 # Exporting.
 
 
 async def _export(ledger: SqliteLedger, form: Format) -> Exit:
-    _write(form.heading)
+    write_stdout(form.heading)
     async for entry in ledger.entries():
-        _write(form.line(_record(entry)))
+        write_stdout(form.line(_record(entry)))
     return Exit.OK
 
 
@@ -205,9 +197,11 @@ async def _verify(ledger: SqliteLedger) -> Exit:
 
 async def _resolve(ledger: SqliteLedger, ids: list[str], billed: bool, by_number: bool) -> Exit:
     doubts = [entry async for entry in ledger.entries(State.IN_DOUBT)]
-    for entry in [_named(doubts, identifier, by_number) for identifier in ids]:
+    settled = [_named(doubts, identifier, by_number) for identifier in ids]
+    for entry in settled:
         await ledger.resolve(entry.seq, billed=billed)
-        became = "charged" if billed else "not charged"
+    became = "charged" if billed else "not charged"
+    for entry in settled:
         _print(f"{entry.key.vehicle_id} (entry {entry.seq}): {became}; it may be asked for again")
     return Exit.OK
 

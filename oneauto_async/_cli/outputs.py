@@ -27,11 +27,13 @@ __all__ = [
     "StreamSink",
     "file_sink",
     "print_lines",
+    "require_stdout",
     "rest_path",
     "silence_stdout",
     "stdout_sink",
     "unused",
     "write_rest",
+    "write_stdout",
 ]
 
 OUTPUT_FORMATS = ("table", "jsonl", "csv")
@@ -323,15 +325,44 @@ def write_rest(output: Path, ids: list[str]) -> Path:
 
 
 def print_lines(lines: Iterable[str]) -> None:
-    """Print lines on standard output, in its encoding as far as that goes; a reader that went away is no drama."""
-    if sys.stdout is None:
-        return
+    """Print lines on standard output, in its encoding as far as that goes; a reader that went away is no drama.
+
+    Raises:
+        RefusedError: standard output is closed or full.
+    """
+    require_stdout()
     text = "".join(f"{line}\n" for line in lines)
     try:
-        sys.stdout.buffer.write(text.encode(sys.stdout.encoding, errors="backslashreplace"))
-        sys.stdout.buffer.flush()
+        write_stdout(text.encode(sys.stdout.encoding, errors="backslashreplace"))
     except BrokenPipeError:
         silence_stdout()
+
+
+def require_stdout() -> None:
+    """See that there is a standard output.
+
+    Raises:
+        RefusedError: it is closed.
+    """
+    if sys.stdout is None:
+        raise RefusedError("standard output is closed")
+
+
+def write_stdout(data: bytes) -> None:
+    """Write data to standard output, past its encoding and its buffer.
+
+    Raises:
+        RefusedError: it takes no more.
+        BrokenPipeError: its reader has left.
+    """
+    try:
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        silence_stdout()
+        raise RefusedError(f"standard output: {error.strerror}", Exit.FAILED) from None
 
 
 def silence_stdout() -> None:

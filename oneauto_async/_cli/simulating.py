@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import signal
-import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigurationError
 from ..testing import SIMULATOR_KEY, SPECIAL_IDS, Outage, Simulator, serve
 from .exits import Exit, RefusedError
+from .outputs import print_lines
 from .progress import say
 
 if TYPE_CHECKING:
@@ -41,11 +41,11 @@ def run_simulator(simulator: Simulator, *, host: str, port: int, list_ids: bool)
     """Serve until SIGINT or SIGTERM, and tell how to reach it.
 
     Raises:
-        RefusedError: the address cannot be listened on.
+        RefusedError: the address cannot be listened on, or nobody can be told.
     """
     _require_loopback(host)
     with _interruption() as interrupted, _serving(simulator, host, port) as base_url:
-        _print_lines(_introduction(base_url, list_ids=list_ids))
+        print_lines(_introduction(base_url, list_ids=list_ids))
         while not interrupted.wait(3600):
             pass
     say(f"served {simulator.requests.total()} calls, {simulator.total_billed} of them billed (in the simulation only)")
@@ -92,12 +92,6 @@ def _introduction(base_url: str, *, list_ids: bool) -> Iterator[str]:
     yield f"export ONEAUTO_API_KEY={SIMULATOR_KEY}"
     if list_ids:
         yield from (f"# {name:<20} {about}" for name, about in SPECIAL_IDS.items())
-
-
-def _print_lines(lines: Iterator[str]) -> None:
-    if sys.stdout is not None:
-        sys.stdout.write("".join(f"{line}\n" for line in lines))
-        sys.stdout.flush()
 
 
 def simulator_from(*, outage: str | None, **behaviour: Any) -> Simulator:

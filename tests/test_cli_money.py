@@ -85,6 +85,12 @@ def test_an_estimate_after_a_crash_settles_nothing_and_tells_the_doubts(tmp_path
     assert "most it can cost: 0 answers" in estimate.stdout
 
 
+def test_the_help_of_estimate_promises_no_records(run: Run) -> None:
+    """It takes the options about the output, and says that it writes none."""
+    code, stdout, _ = run("estimate", "--help")
+    assert (code, "Write the records" in stdout, "of no effect" in " ".join(stdout.split())) == (0, False, True)
+
+
 def test_an_estimate_is_readable_on_a_poor_terminal(tmp_path: Path) -> None:
     """A pound sign that the encoding lacks is an escape, and no crash."""
     env = environment(LANG="C", LC_ALL="C", PYTHONIOENCODING="ascii", PYTHONUTF8="0")

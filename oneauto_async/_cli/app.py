@@ -251,16 +251,25 @@ _OF_LOOKUP = (
     *_SHARED,
 )
 
+
+def _of_output(*, output: str, form: str) -> tuple[Callable[[Command], Command], ...]:
+    """Return the options about the output of `bulk`, with their help: `estimate` takes them and writes nothing."""
+    return (
+        click.option("-o", "--output", metavar="OUTPUT", help=output),
+        click.option("--format", "form", type=click.Choice(["table", "jsonl", "csv"]), help=form),
+    )
+
+
+_OUTPUT_WRITTEN = _of_output(
+    output="Write the records to this file (.csv or .jsonl), in input order.",
+    form="[default: by the suffix of OUTPUT; without -o, table on a terminal, else jsonl]",
+)
+_OUTPUT_CHECKED = _of_output(
+    output="The file that `bulk` would write: it is checked, and its ledger read, but it is not made.",
+    form="Taken as by `bulk`, and of no effect: nothing is written.",
+)
+
 _OF_BULK = (
-    click.option(
-        "-o", "--output", metavar="OUTPUT", help="Write the records to this file (.csv or .jsonl), in input order."
-    ),
-    click.option(
-        "--format",
-        "form",
-        type=click.Choice(["table", "jsonl", "csv"]),
-        help="[default: by the suffix of OUTPUT; without -o, table on a terminal, else jsonl]",
-    ),
     click.option("--column", help="The CSV column or JSON member that holds the id; guessed, and told, if not given."),
     click.option(
         "--input-format",
@@ -376,7 +385,7 @@ def _lookup(ids: tuple[str, ...], form: str | None, **options: Any) -> Exit:
 @_cli.command("bulk", epilog=_EPILOG)
 @click.argument("source", metavar="INPUT")
 @click.option("--dry-run", is_flag=True, help="Print what the run would buy, and send nothing: the same as `estimate`.")
-@_with(_OF_BULK)
+@_with((*_OUTPUT_WRITTEN, *_OF_BULK))
 def _bulk(source: str, dry_run: bool, **options: Any) -> Exit:
     """Look up all ids of INPUT: CSV, one id per line (# starts a comment) or JSON Lines; - is standard input.
 
@@ -394,11 +403,12 @@ def _bulk(source: str, dry_run: bool, **options: Any) -> Exit:
 
 @_cli.command("estimate", epilog=_EPILOG)
 @click.argument("source", metavar="INPUT")
-@_with(_OF_BULK)
+@_with((*_OUTPUT_CHECKED, *_OF_BULK))
 def _estimate(source: str, **options: Any) -> Exit:
     """Tell what `bulk` would buy with the same options, and the most that it could cost.
 
-    Nothing is sent, no key is needed, no file is made, and the ledger is only read.
+    Nothing is sent, no key is needed, no file is made, and the ledger is only read. Options about pace and output are
+    taken, so that one word changes, and change nothing here.
     """
     return _run_bulk(source, dry_run=True, **options)
 

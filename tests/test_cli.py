@@ -452,7 +452,7 @@ def test_a_full_disk_under_the_output_loses_no_answer(tmp_path: Path, ids: Path)
             env=live(base_url), capture_output=True, text=True, timeout=PATIENCE, check=False,
         )  # fmt: skip
     kept = records(output.read_text()) + records(done.stdout)
-    assert (done.returncode, "are on standard output as JSON Lines" in done.stderr) == (1, True)
+    assert (done.returncode, "on standard output as JSON Lines" in done.stderr) == (1, True)
     assert {record["evdb_vehicle_id"] for record in kept if record["billing"] == "billed"} == set(simulator.bills)
 
 

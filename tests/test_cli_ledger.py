@@ -379,7 +379,7 @@ def test_a_dry_run_sends_nothing_and_needs_no_key(tmp_path: Path) -> None:
         "in doubt: 1, held",
         "duplicates: 1,",
         "invalid: 0",
-        "most it can cost: 1 answers (£2.00 at £2.00 each)",
+        "most it can cost: 1 answer (£2.00 at £2.00 each)",
     ):
         assert line in after.stdout
 

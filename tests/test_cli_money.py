@@ -95,7 +95,7 @@ def test_an_estimate_is_readable_on_a_poor_terminal(tmp_path: Path) -> None:
     """A pound sign that the encoding lacks is an escape, and no crash."""
     env = environment(LANG="C", LC_ALL="C", PYTHONIOENCODING="ascii", PYTHONUTF8="0")
     done = oneauto("estimate", str(listed(tmp_path, "1")), "--simulate", "--price", "0.5", env=env)
-    assert (done.returncode, "answers (\\xa30.50 at" in done.stdout) == (0, True)
+    assert (done.returncode, "1 answer (\\xa30.50 at" in done.stdout) == (0, True)
 
 
 def test_an_estimate_tells_what_the_run_will_want(run: Run, paid_service: Simulator) -> None:
@@ -236,8 +236,8 @@ def test_a_lookup_may_be_capped(tmp_path: Path) -> None:
     assert ([run.returncode for run in done], uncapped.returncode, simulator.total_billed) == ([4, 4], 4, 2)
     assert "2 billed (£1.00 at £0.50 each)" in done[0].stderr
     assert "2 served by the ledger (£1.00 saved)" in done[1].stderr
-    assert "1 ids are left, and this run paid nothing for them; to go on, allow more with --max-calls" in done[1].stderr
-    assert "1 ids are left, and this run paid nothing for them" in uncapped.stderr
+    assert "1 id is left, and this run paid nothing for it; to go on, allow more with --max-calls" in done[1].stderr
+    assert "1 id is left, and this run paid nothing for it" in uncapped.stderr
 
 
 def test_a_lookup_holds_what_is_in_doubt(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import attrs
 
 from ..errors import LedgerError
 from .exits import Exit, RefusedError
-from .progress import printable, say
+from .progress import counted, printable, say
 from .purse import is_there
 from .reaching import planning_client, require_key
 
@@ -63,8 +63,9 @@ def require_leave(job: Job) -> None:
     if plan.most_billed == 0:
         return
     if not job.may_ask:
+        most = counted(plan.most_billed, "answer", "answers")
         raise RefusedError(
-            f"this run may be charged for up to {plan.most_billed} answers, and nobody is there to agree: add "
+            f"this run may be charged for up to {most}, and nobody is there to agree: add "
             f"--max-calls {plan.most_billed}, or --max-cost with --price; `oneauto-async estimate` tells more"
         )
     say("\n".join(_lines(job, plan)))
@@ -117,7 +118,7 @@ def _lines(job: Job, plan: Plan) -> Iterator[str]:
         yield f"under way: {plan.under_way}, being bought by another run"
     yield f"duplicates: {job.book.duplicates}, asked once"
     yield f"invalid: {plan.invalid}"
-    yield f"most it can cost: {plan.most_billed} answers{purse.bill(plan.most_billed)}"
+    yield f"most it can cost: {counted(plan.most_billed, 'answer', 'answers')}{purse.bill(plan.most_billed)}"
     if purse.ledger is not None:
         yield printable(f"ledger: {purse.ledger}" + ("" if is_there(purse.ledger) else ", not there yet"))
     elif job.settings.is_live:

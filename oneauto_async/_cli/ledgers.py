@@ -15,7 +15,7 @@ from ..errors import LedgerError
 from ..ledger import Entry, Service, Spending, SqliteLedger, State
 from .exits import Exit, RefusedError
 from .outputs import require_stdout, silence_stdout, write_stdout
-from .progress import printable
+from .progress import counted, printable
 from .purse import is_there
 from .records import Format, Record, flat_formats
 
@@ -103,7 +103,8 @@ async def _show(ledger: SqliteLedger) -> Exit:
         states.setdefault(entry.key.service, Counter())[entry.state] += 1
         if entry.state is State.IN_DOUBT:
             doubts.append(entry)
-    _print(f"{sum(counts.total() for counts in states.values())} entries in {ledger.path}")
+    total = sum(counts.total() for counts in states.values())
+    _print(f"{counted(total, 'entry', 'entries')} in {ledger.path}")
     for service, counts in states.items():
         kinds = ", ".join(f"{counts[state]} {_word(state)}" for state in State if counts[state])
         _print(f"{_name(service)}: {kinds}")
@@ -188,7 +189,7 @@ async def _verify(ledger: SqliteLedger) -> Exit:
             "are not served",
             Exit.LEDGER,
         )
-    _print(f"{found.entries} entries, all as they were written")
+    _print(counted(found.entries, "entry, as it was written", "entries, all as they were written"))
     return Exit.OK
 
 

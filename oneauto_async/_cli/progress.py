@@ -12,7 +12,7 @@ import attrs
 if TYPE_CHECKING:
     from .. import GovernorStatistics
 
-__all__ = ["Progress", "Standing", "printable", "say", "warn"]
+__all__ = ["Progress", "Standing", "counted", "printable", "say", "warn"]
 
 
 @attrs.frozen(kw_only=True)
@@ -80,6 +80,11 @@ def say(text: str) -> None:
 def warn(text: str) -> None:
     """Print a warning on standard error."""
     say(f"warning: {text}")
+
+
+def counted(number: int, one: str, many: str) -> str:
+    """Return the number with the words that go with it, as in ``1 id is`` and ``2 ids are``."""
+    return f"{number} {one if number == 1 else many}"
 
 
 def printable(text: str) -> str:

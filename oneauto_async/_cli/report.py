@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import Billing
 from .outputs import unused
-from .progress import printable
+from .progress import counted, printable
 from .records import OUTCOMES
 
 if TYPE_CHECKING:
@@ -25,15 +25,20 @@ def beginning(job: Job) -> str:
     book = job.book
     ledger = job.settings.purse.ledger
     books = "" if ledger is None else f"; ledger: {ledger}"
-    return printable(f"asking for {len(book.ids)} different ids in {book.total} rows of {job.source}{books}")
+    what = f"{_different(job)} in {counted(book.total, 'row', 'rows')}"
+    return printable(f"asking for {what} of {job.source}{books}")
+
+
+def _different(job: Job) -> str:
+    return counted(len(job.book.ids), "different id", "different ids")
 
 
 def unread(job: Job) -> str:
     """Return the line for a reader of standard output that went away, as ``head`` does when it has seen enough."""
-    lost = len(job.book.stranded)
+    lost = counted(len(job.book.stranded), "record", "records")
     kept = "the ledger keeps what was paid for, and the same command serves it again"
     where = "-o keeps all" if job.settings.purse.ledger is None else kept
-    return f"stopped: standard output was closed; {_money(job)}; {lost} records could not be handed over ({where})"
+    return f"stopped: standard output was closed; {_money(job)}; {lost} could not be handed over ({where})"
 
 
 def lines(job: Job) -> list[str]:
@@ -43,7 +48,7 @@ def lines(job: Job) -> list[str]:
 
 
 def _long(job: Job) -> Iterator[str]:
-    yield f"rows: {job.book.done} of {job.book.total}, {len(job.book.ids)} different ids, {_pace(job)}"
+    yield f"rows: {job.book.done} of {job.book.total}, {_different(job)}, {_pace(job)}"
     yield f"outcomes: {_outcomes(job)}"
     yield f"money: {_money(job)}"
     yield f"calls: {_calls(job)}"
@@ -87,7 +92,8 @@ def _where(job: Job, output: Path) -> str:
     if job.kept is None:
         return f"{output} was left as it was: nothing was answered" if output.exists() else "none: nothing was answered"
     missing = job.book.total - job.book.done
-    told = f"{job.kept} (partial: {missing} rows are missing)" if missing else str(job.kept)
+    partial = f" (partial: {counted(missing, 'row is', 'rows are')} missing)" if missing else ""
+    told = f"{job.kept}{partial}"
     return told if job.kept == output else f"{told}; {output} was left as it was: this run did not get through"
 
 
@@ -117,7 +123,8 @@ def _about_doubts(ledger: Path | None) -> Iterator[str]:
 
 def how_to_go_on(job: Job, left: int, rest: Path | None) -> list[str]:
     """Return what a person can do about the ids that are left: this run paid nothing for them."""
-    what = f"{'interrupted: ' if job.was_interrupted else ''}{left} ids are left, and this run paid nothing for them"
+    ids, them = counted(left, "id is", "ids are"), "it" if left == 1 else "them"
+    what = f"{'interrupted: ' if job.was_interrupted else ''}{ids} left, and this run paid nothing for {them}"
     if job.settings.purse.ledger is not None:
         first = "allow more with --max-calls or --max-cost, and " if job.book.is_over_budget else ""
         return [

@@ -13,7 +13,7 @@ from . import report
 from .estimating import require_leave
 from .exits import Exit, RefusedError, worst
 from .outputs import FileSink, StreamSink, silence_stdout, write_rest
-from .progress import Standing, printable, say
+from .progress import Standing, counted, printable, say
 from .reaching import client_for
 from .records import FORMATS
 from .watching import progress_on
@@ -205,8 +205,8 @@ def _refuse_trouble(job: Job) -> None:
         silence_stdout()
         raise RefusedError(why, Exit.FAILED)
     _print_stranded(job)
-    count = len(job.book.stranded)
-    raise RefusedError(f"{why}; {count} records that did not fit are on standard output as JSON Lines", Exit.FAILED)
+    stranded = counted(len(job.book.stranded), "record that did not fit is", "records that did not fit are")
+    raise RefusedError(f"{why}; {stranded} on standard output as JSON Lines", Exit.FAILED)
 
 
 def _print_stranded(job: Job) -> None:

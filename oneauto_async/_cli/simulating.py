@@ -12,7 +12,7 @@ from ..errors import ConfigurationError
 from ..testing import SIMULATOR_KEY, SPECIAL_IDS, Outage, Simulator, serve
 from .exits import Exit, RefusedError
 from .outputs import print_lines
-from .progress import say
+from .progress import counted, say
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -48,7 +48,8 @@ def run_simulator(simulator: Simulator, *, host: str, port: int, list_ids: bool)
         print_lines(_introduction(base_url, list_ids=list_ids))
         while not interrupted.wait(3600):
             pass
-    say(f"served {simulator.requests.total()} calls, {simulator.total_billed} of them billed (in the simulation only)")
+    calls = counted(simulator.requests.total(), "call", "calls")
+    say(f"served {calls}, {simulator.total_billed} of them billed (in the simulation only)")
     return Exit.OK
 
 

@@ -244,6 +244,20 @@ def test_a_discarded_file_leaves_no_trace(tmp_path: Path) -> None:
     assert target.read_bytes() == FORMATS["csv"].heading
 
 
+def test_a_file_that_cannot_take_its_name_keeps_what_was_answered(tmp_path: Path) -> None:
+    """The refusal names the hidden file, and discarding afterwards does not remove it."""
+    target = tmp_path / "out.jsonl"
+    sink = file_sink(target, None, 1)
+    sink.write(0, record_of(found("7")))
+    target.mkdir()
+    with pytest.raises(RefusedError) as refusal:
+        sink.commit()
+    sink.discard()
+    [part] = [path for path in tmp_path.iterdir() if path != target]
+    assert str(part) in str(refusal.value)
+    assert json.loads(part.read_bytes())["evdb_vehicle_id"] == "7"
+
+
 @pytest.mark.skipif(os.name != "posix", reason="modes and links of POSIX")
 def test_a_link_stays_a_link_and_modes_are_ordinary(tmp_path: Path) -> None:
     """The file behind a link is replaced, with the modes any new file gets."""

@@ -168,6 +168,7 @@ class FileSink:
         self._sizes = array("q", [0]) * rows
         self._last_row = -1
         self._is_sorted = True
+        self._is_stranded = False
         self._part = _Part(self._target)
         self._part.append(form.heading)
 
@@ -188,8 +189,9 @@ class FileSink:
         return self._take_name(lambda: _reserved(self._target.with_name(f"{self._target.name}.partial")))
 
     def discard(self) -> None:
-        """Remove the hidden file; the one that bears the name stays as it was."""
-        self._part.remove()
+        """Remove the hidden file, unless it could not take its name; the one that bears the name stays as it was."""
+        if not self._is_stranded:
+            self._part.remove()
 
     def _take_name(self, choose: Callable[[], Path]) -> Path:
         if not self._is_sorted:
@@ -197,6 +199,7 @@ class FileSink:
         try:
             return self._part.rename(choose())
         except OSError as error:
+            self._is_stranded = True
             kept = f"what was answered is in {self._part.path}"
             raise RefusedError(f"{self._target} cannot be written: {error.strerror}; {kept}", Exit.FAILED) from None
 

@@ -112,6 +112,10 @@ class OneAutoClient:
     ) -> None:
         require_whole("max_concurrency", max_concurrency, 1)
         require_label("account", account)
+        _require_kind("retry", retry, RetryPolicy)
+        _require_kind("rate_limit", rate_limit, RateLimit, Governor)
+        _require_kind("timeouts", timeouts, Timeouts)
+        _require_ledger(ledger)
         _require_compatible(ssl_context, transport, http_client)
         _require_countable(budget, ledger)
         self._key = find_api_key(api_key)
@@ -125,7 +129,7 @@ class OneAutoClient:
         self._ssl_context = ssl_context
         self._transport = transport
         self._given_http_client = http_client
-        self._observers = tuple(observers)
+        self._observers = _callables(observers)
         self._clock = SystemClock() if clock is None else clock
         self._governor = rate_limit if isinstance(rate_limit, Governor) else Governor(rate_limit, clock=self._clock)
         self._slots = asyncio.Semaphore(max_concurrency)
@@ -469,7 +473,9 @@ class OneAutoClient:
 
     @property
     def unclaimed(self) -> tuple[Outcome[Any], ...]:
-        """Answers that were paid for, or may have been, and that nobody took; a later lookup of the id takes its own.
+        """Answers that were paid for, or may have been, and that nobody took.
+
+        A later lookup of the id takes its own from here, or, with a ledger, from the ledger.
 
         Bounded by a hundred per ``max_concurrency``; beyond that the oldest is dropped, and the log says so.
         """
@@ -485,6 +491,7 @@ class OneAutoClient:
     def _route(self, endpoint: Endpoint[T]) -> Route[T]:
         route = self._routes.get(endpoint)
         if route is None:
+            _require_kind("endpoint", endpoint, Endpoint)
             route = self._routes[endpoint] = Route(endpoint)
         return route
 
@@ -580,6 +587,25 @@ def _require_many(ids: object) -> None:
         raise ConfigurationError(
             f"ids must be an iterable of ids, not one {type(ids).__name__}; for one id use lookup()"
         )
+
+
+def _require_kind(name: str, value: object, *kinds: type) -> None:
+    """Refuse an argument that is of another class, before anything begins."""
+    if not isinstance(value, kinds):
+        wanted = " or ".join(kind.__name__ for kind in kinds)
+        raise ConfigurationError(f"{name} must be of {wanted}, got {value!r}")
+
+
+def _require_ledger(ledger: object) -> None:
+    if ledger is not None and (isinstance(ledger, type) or not hasattr(ledger, "mark_sent")):
+        raise ConfigurationError(f"ledger must be a ledger, such as SqliteLedger('answers.ledger'), got {ledger!r}")
+
+
+def _callables(observers: object) -> tuple[Observer, ...]:
+    given = tuple(observers) if isinstance(observers, Iterable) else (observers,)
+    if not isinstance(observers, Iterable) or not all(callable(observer) for observer in given):
+        raise ConfigurationError(f"observers must be an iterable of callables, got {observers!r}")
+    return given
 
 
 def _require_countable(budget: object, ledger: object, *, of_batch: bool = False) -> None:

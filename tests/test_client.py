@@ -7,7 +7,7 @@ import copy
 import gc
 import pickle
 import threading
-from typing import Any
+from typing import Any, cast
 
 import attrs
 import httpx
@@ -38,6 +38,7 @@ from oneauto_async import (
     Source,
     Timeouts,
 )
+from oneauto_async.ledger import SqliteLedger
 from oneauto_async.testing import Simulator, VirtualClock
 
 asynchronous = pytest.mark.asyncio
@@ -531,3 +532,33 @@ def test_the_key_is_in_no_view_of_the_client() -> None:
         with pytest.raises(TypeError) as caught:
             attempt(client)
         assert CANARY_KEY not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"rate_limit": 5},
+        {"retry": 3},
+        {"retry": None},
+        {"timeouts": 5},
+        {"ledger": "answers.ledger"},
+        {"ledger": SqliteLedger},
+        {"observers": 3},
+        {"observers": ["log"]},
+    ],
+    ids=str,
+)
+def test_an_argument_of_another_kind_is_refused_at_once(wrong: dict[str, Any]) -> None:
+    """By its name, and before anything begins."""
+    with pytest.raises(ConfigurationError, match=next(iter(wrong))):
+        OneAutoClient("key", **wrong)
+
+
+@pytest.mark.asyncio
+async def test_what_is_no_endpoint_is_refused() -> None:
+    """Nothing is sent."""
+    simulator = Simulator()
+    async with OneAutoClient.simulated(simulator) as client:
+        with pytest.raises(ConfigurationError, match="endpoint"):
+            await client.lookup(1, endpoint=cast("Endpoint[Any]", "van"))
+    assert not simulator.requests

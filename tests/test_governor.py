@@ -458,6 +458,30 @@ def test_a_client_that_has_had_no_answer_yet_waits_for_a_slow_key(clock: Virtual
     assert sum(outcome.receipt.attempts for outcome in outcomes) <= 6 * 6
 
 
+def test_a_given_limit_of_less_than_one_call_in_two_seconds_is_left_too(clock: VirtualClock) -> None:
+    """A slow key that allows half of what was told refuses a few calls, and no more than that."""
+    simulator = Simulator(rate=0.2, burst=2, latency=0.02)
+
+    async def main() -> None:
+        async with OneAutoClient.simulated(simulator, clock=clock, rate_limit=RateLimit(0.4, 2)) as client:
+            assert all(isinstance(outcome, Found) for outcome in await client.lookup_many(range(150)))
+
+    clock.run(main())
+    assert simulator.statuses[429] <= 30
+
+
+def test_time_passes_however_far_from_zero_the_clock_began() -> None:
+    """A wait that the clock cannot resolve is made long enough to be one."""
+    clock = VirtualClock(start=1e6)
+    simulator = Simulator(rate=29, burst=5, latency=0.02)
+
+    async def main() -> None:
+        async with OneAutoClient.simulated(simulator, clock=clock) as client:
+            assert all(isinstance(outcome, Found) for outcome in await client.lookup_many(range(200)))
+
+    clock.run(main())
+
+
 def test_an_outage_is_asked_about_by_one_call_at_a_time(clock: VirtualClock) -> None:
     """A service that worked and fails five times in a row is asked at growing intervals until it answers."""
 

@@ -32,6 +32,9 @@ MOST_RETRIES = 2000.0
 hundred lookups, then one more for every five answers. A service that fails all the time is not asked for ever."""
 
 
+SHORTEST_SLEEP = 1e-6
+"""Seconds: a clock that counts from far away, as in virtual time, would not move by less."""
+
 DROUGHT = 3.0
 """Seconds in which a key that worked must have refused every call to be asked by one call at a time: others use it up,
 and asking more often would get no more of it."""
@@ -456,7 +459,7 @@ class Governor:
                 waiter.granted.set_exception(error)
 
     async def _sleep(self, delay: float) -> None:
-        await self._clock.sleep(delay, exact=self._bucket is not None and self._bucket.is_narrow)
+        await self._clock.sleep(max(delay, SHORTEST_SLEEP), exact=self._bucket is not None and self._bucket.is_narrow)
 
     def _serve_next(self, now: float) -> None:
         waiter = (self._retries or self._newcomers).popleft()

@@ -31,7 +31,8 @@ TOO_LOW = 0.7
 """Lower than this share of the first guess, which is low itself: others have come, or came at the same time."""
 
 LOWEST_RATE = 0.5
-"""Calls per second, however little the key seems to allow: so long it takes at most to notice that it allows more."""
+"""Calls per second, however little the key seems to allow, or an eighth of a given rate that is low itself: so long it
+takes at most to notice that it allows more."""
 
 HIGHEST_RATE = 1e5
 """Calls per second beyond which nothing is paced any more."""
@@ -98,6 +99,7 @@ class Pacer:
 
     def __init__(self, *, ceiling: float = math.inf, rate: float | None = None, burst: float = math.inf) -> None:
         self._ceiling = min(ceiling, HIGHEST_RATE)
+        self._lowest = min(LOWEST_RATE, ceiling / 8.0)
         self._phase = Phase.FREE if math.isfinite(ceiling) else Phase.RAMP if rate is None else Phase.TRACK
         self._rate = min(self._ceiling, HIGHEST_RATE if rate is None else max(LOWEST_RATE, rate))
         self._burst = burst
@@ -319,7 +321,7 @@ class Pacer:
             taken = max(taken, self._heard)
         self._burst = max(1.0, float(taken))
         if self._is_narrow:  # from above: each refusal lowers it, but for one that is heard late
-            rate = max(LOWEST_RATE, self._history.sending_rate(grant, now) / 2.0)
+            rate = max(self._lowest, self._history.sending_rate(grant, now) / 2.0)
             if is_new or (rate < self._rate and now - grant.left < LATE * self._history.trip):
                 self._rate = rate
         else:
@@ -355,7 +357,7 @@ class Pacer:
         self._phase = Phase.TRACK
         self._first_run = []
         rate = self._steps.down(min(grant.pace, 2.0 * self._rate))
-        self._rate = max(LOWEST_RATE, min(self._ceiling, rate, interval.high))
+        self._rate = max(self._lowest, min(self._ceiling, rate, interval.high))
         self._cycle.lengthen(self._rate, self._history.trip * self._rate, grant.left, self._sharing)
         self._sharing.remember(self._rate if self._steps.is_known else 0.0)
 
@@ -367,7 +369,7 @@ class Pacer:
         is_known = interval.is_narrow and not (self._is_narrow or self._episode.is_first)
         before = self._rate
         rate = interval.middle if is_known else min(interval.clamp(self._rate), max(self._rate, grant.pace))
-        self._rate = min(self._ceiling, max(rate, self._episode.lowest, LOWEST_RATE))
+        self._rate = min(self._ceiling, max(rate, self._episode.lowest, self._lowest))
         if is_known and not self._stops:
             self._settle_burst()
         if is_new:
@@ -403,7 +405,7 @@ class Pacer:
             if found.error < UNKNOWN:
                 if self._stops.is_known:
                     self._burst, self._first_run = burst, []
-                self._rate = min(self._ceiling, max(LOWEST_RATE, self._stops.caution(found)))
+                self._rate = min(self._ceiling, max(self._lowest, self._stops.caution(found)))
                 self._cycle.spread_stops(self._rate, stop, is_known=self._stops.is_known)
         self._stops.begin(now, stop)
 

@@ -19,14 +19,16 @@ from typing import Any
 import attrs
 import pytest
 from support import buyer
-from support.ledgers import bought, key
+from support.ledgers import bought, entries_of, key
 
 from oneauto_async.ledger import Entry, SqliteLedger, State
+from oneauto_async.ledger._sqlite import owners
 from oneauto_async.testing import Simulator, serve
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="processes are killed as POSIX does it")
 
 SLOWLY = pytest.mark.slow
+linux_only = pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells who has ended and was not reaped")
 CONCURRENCY = 8
 
 
@@ -128,6 +130,45 @@ def test_a_process_that_dies_between_two_steps(shop: Shop, step: str) -> None:
     doubts = sum(line.outcome == "InDoubt" for line in again)
     assert doubts <= 3
     assert shop.simulator.total_billed - paid == sum(line.source == "simulator" for line in again)
+
+
+@linux_only
+def test_a_killed_process_that_nobody_reaps_is_gone(shop: Shop) -> None:
+    """As in a container without an init: what it had sent is in doubt at once, and not when its lease ends."""
+    dying = shop.buyer(["1"], step="marked", concurrency=1)
+    os.waitid(os.P_PID, dying.pid, os.WEXITED | os.WNOWAIT)
+
+    doubts = asyncio.run(_looked_up(shop.path, State.IN_DOUBT))
+
+    dying.communicate(timeout=60)
+    assert [entry.key.vehicle_id for entry in doubts] == ["1"]
+
+
+async def _looked_up(path: Path, state: State) -> list[Entry]:
+    async with SqliteLedger(path, read_only=True) as ledger:
+        return await entries_of(ledger, state)
+
+
+WITHOUT_ITS_FIRST_THREAD = """
+import ctypes, threading, time
+def speak():
+    while open("/proc/self/stat").read().rpartition(")")[2].split()[0] != "Z":
+        time.sleep(0.01)
+    print("here", flush=True)
+    time.sleep(60)
+threading.Thread(target=speak).start()
+ctypes.CDLL(None).pthread_exit(None)
+"""
+
+
+@linux_only
+def test_a_process_lives_on_in_its_other_threads() -> None:
+    """Linux shows it as if it had ended once its first thread has."""
+    with subprocess.Popen([sys.executable, "-c", WITHOUT_ITS_FIRST_THREAD], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"here\n"
+        assert owners.is_running(process.pid)
+        process.kill()
 
 
 @pytest.mark.parametrize("kills", [2, pytest.param(40, marks=SLOWLY)])

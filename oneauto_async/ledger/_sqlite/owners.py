@@ -16,6 +16,9 @@ LEASE = 30.0
 
 HEARTBEAT = LEASE / 4
 
+THREADS = 16
+"""Where the number of threads stands among the numbers of ``/proc/<pid>/stat``."""
+
 
 @attrs.frozen
 class Place:
@@ -40,7 +43,7 @@ def here() -> Place:
 
 def _read(path: str) -> str:
     try:
-        return Path(path).read_text(encoding="utf-8").strip()
+        return Path(path).read_text(encoding="utf-8", errors="replace").strip()
     except OSError:
         return ""
 
@@ -61,8 +64,20 @@ def is_running(pid: int) -> bool:
     except ProcessLookupError:
         return False
     except PermissionError:
-        return True
-    return True
+        pass
+    return not _is_zombie(pid)
+
+
+def _is_zombie(pid: int) -> bool:
+    """Tell whether a process has ended and nobody has asked how, as in a container without an init.
+
+    Only Linux tells (proc_pid_stat(5)), and only where ``/proc`` shows the pids that we see. The first thread may have
+    ended alone: then the process lives on in the others.
+    """
+    if _linked("/proc/self") != str(os.getpid()):
+        return False
+    state, *numbers = _read(f"/proc/{pid}/stat").rpartition(")")[2].split() or ["?"]
+    return state in {"Z", "X"} and int(numbers[THREADS]) <= 1
 
 
 def register(connection: sqlite3.Connection) -> int:

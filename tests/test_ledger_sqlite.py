@@ -365,6 +365,21 @@ def test_what_is_no_ledger_is_refused_untouched(path: Path, make: Callable[[Path
 
 
 @posix_only
+@pytest.mark.parametrize("make", [_text, _foreign, _newer])
+def test_what_is_no_ledger_stays_open_to_whom_it_was(path: Path, make: Callable[[Path], Path]) -> None:
+    """Another program's file keeps its mode, and so does what lies beside it."""
+    files = [make(path), path.with_name(f"{path.name}-journal")]
+    for file in files:
+        file.touch()
+        file.chmod(0o644)
+
+    with pytest.raises(LedgerError):
+        asyncio.run(SqliteLedger(path).open())
+
+    assert {stat.S_IMODE(file.stat().st_mode) for file in files if file.exists()} == {0o644}
+
+
+@posix_only
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="root alone can become somebody else")
 @pytest.mark.parametrize("what", ["file", "folder"])
 def test_what_cannot_be_written_is_refused(tmp_path: Path, what: str) -> None:

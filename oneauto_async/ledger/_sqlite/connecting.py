@@ -109,6 +109,11 @@ def migrate(connection: sqlite3.Connection) -> None:
         connection.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
 
 
+def require_ours(connection: sqlite3.Connection) -> None:
+    """Raise `LedgerError` unless it is a ledger of a version that is known, or empty."""
+    _checked_version(connection)
+
+
 def require_current(connection: sqlite3.Connection) -> None:
     """Raise `LedgerError` unless it is a ledger of the newest version."""
     version = _checked_version(connection)

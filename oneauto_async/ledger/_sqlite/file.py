@@ -32,7 +32,7 @@ class Identity:
 
 
 def prepare(path: Path) -> Identity:
-    """Make an empty file if there is none, see that nobody else can read it, and return which file it is.
+    """Make an empty file if there is none, see that it is a plain one, and return which file it is.
 
     A file that is there already is not opened here: closing it again would drop the locks that other connections of
     this process have on it.
@@ -44,13 +44,21 @@ def prepare(path: Path) -> Identity:
         _refuse_foreign_links(path)
         _create(path)
         for name in (path, *companions(path)):
-            _close_to_others(name)
+            _mode(name)
         identity = Identity.of(path)
     except OSError as error:
         raise LedgerError(f"the ledger {path} cannot be opened: {error.strerror or error}") from error
     if identity is None:
         raise LedgerError(f"the ledger {path} was deleted while it was being opened")
     return identity
+
+
+def close_to_others(path: Path) -> None:
+    """See that nobody else can read a ledger and what lies beside it."""
+    for name in (path, *companions(path)):
+        mode = _mode(name)
+        if mode is not None and os.name == "posix" and mode & ~OURS_ALONE:
+            name.chmod(OURS_ALONE)
 
 
 def companions(path: Path) -> list[Path]:
@@ -66,16 +74,16 @@ def _create(path: Path) -> None:
         return
 
 
-def _close_to_others(path: Path) -> None:
+def _mode(path: Path) -> int | None:
+    """Return who may do what with a plain file, or ``None`` if there is none; anything else is refused."""
     try:
         found = os.lstat(path)
     except FileNotFoundError:
-        return
+        return None
     if not stat.S_ISREG(found.st_mode):
         kind = "a symbolic link" if stat.S_ISLNK(found.st_mode) else "not a plain file"
         raise LedgerError(f"the ledger {path} is {kind}: give the path of the file itself")
-    if os.name == "posix" and stat.S_IMODE(found.st_mode) & ~OURS_ALONE:
-        path.chmod(OURS_ALONE)
+    return stat.S_IMODE(found.st_mode)
 
 
 def _refuse_foreign_links(path: Path) -> None:

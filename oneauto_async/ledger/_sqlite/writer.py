@@ -13,8 +13,8 @@ from ...errors import LedgerError
 from .._books import Books
 from .._groups import Refused
 from . import owners
-from .connecting import connect, migrate, patiently, transaction, translated
-from .file import Identity, companions, prepare
+from .connecting import connect, migrate, patiently, require_ours, transaction, translated
+from .file import Identity, close_to_others, companions, prepare
 from .store import SqliteStore
 
 Order: TypeAlias = Callable[[Books], Any]
@@ -115,9 +115,11 @@ class Writer:
 
 
 def connect_checked(path: Path) -> sqlite3.Connection:
-    """Open the file as a ledger of the newest version."""
+    """Open the file as a ledger of the newest version, which nobody else can read."""
     looking = sqlite3.connect(path, timeout=0.0, isolation_level=None)  # changes nothing, unlike a journal mode
     try:
+        require_ours(looking)
+        close_to_others(path)
         migrate(looking)
     finally:
         looking.close()

@@ -32,7 +32,7 @@ from support.ledgers import (
     sent,
 )
 
-from oneauto_async.errors import LedgerError
+from oneauto_async.errors import ConfigurationError, LedgerError
 from oneauto_async.ledger import (
     Busy,
     Claim,
@@ -264,6 +264,13 @@ def test_importing_the_ledgers_does_not_load_sqlite3() -> None:
 
 
 # The file.
+
+
+@pytest.mark.parametrize("name", [":memory:", "", "file:test.ledger", "file::memory:?cache=shared", Path(":memory:")])
+def test_what_names_no_file_is_refused(name: str | Path) -> None:
+    """SQLite's own names for databases in memory would become files, whose answers a test does not expect to stay."""
+    with pytest.raises(ConfigurationError, match=r"MemoryLedger\(\)"):
+        SqliteLedger(name)
 
 
 @posix_only

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from .._waiting import see_through
 from ..clock import Clock
-from ..errors import Billing, LedgerError
+from ..errors import Billing, ConfigurationError, LedgerError
 from ..settings import require_seconds
 from ._groups import Groups
 from ._threads import Threads
@@ -46,6 +46,15 @@ T = TypeVar("T")
 GIVEN_BACK = Settlement(state=State.FAILED, billing=Billing.NOT_BILLED, note="given back: nothing was sent")
 
 
+def _require_file(path: str | os.PathLike[str]) -> None:
+    """Refuse the names by which SQLite knows databases that are no files, or that are given as addresses."""
+    name = os.fspath(path)
+    if name in {"", ":memory:"} or name.startswith("file:"):
+        raise ConfigurationError(
+            f"SqliteLedger takes the path of a file, got {name!r}; MemoryLedger() keeps a ledger in memory alone"
+        )
+
+
 class SqliteLedger:
     """A ledger in one file, which any number of processes on this machine may use at once.
 
@@ -56,7 +65,7 @@ class SqliteLedger:
     The file is made readable by its owner alone. It must be on a local disk: locks over a network are not reliable.
 
     Arguments:
-        path: the file; made if it is not there, in a folder that is.
+        path: the file; made if it is not there, in a folder that is. A ledger without one is `MemoryLedger`.
         free_max_age: seconds that an answer which was not charged (204, 206) is kept; what was paid for has no such
             bound.
         read_only: only look: the file, which must be there, is not changed, nothing is put beside it, and it may be
@@ -73,6 +82,7 @@ class SqliteLedger:
         read_only: bool = False,
         clock: Clock | None = None,
     ) -> None:
+        _require_file(path)
         require_seconds("free_max_age", free_max_age)
         self.path = Path(path).absolute()
         self._free_max_age = free_max_age

@@ -8,7 +8,7 @@ import re
 import stat
 import warnings
 from collections.abc import Callable, Mapping
-from datetime import UTC, date, datetime, time
+from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal, localcontext
 from pathlib import Path
 from typing import Any, Literal, NoReturn
@@ -22,6 +22,12 @@ __all__ = ["Budget", "RateLimit", "RetryPolicy", "Timeouts"]
 
 LARGEST = 1e9
 """No setting is larger: as seconds, thirty years."""
+
+LOWEST_RATE = 1e-6
+"""Calls per second: one in eleven days."""
+
+CLOCK_DIFFERENCE = timedelta(days=1)
+"""By this much the date may be ahead of UTC somewhere, and clocks may differ."""
 
 LONGEST_LABEL = 200
 """Characters; a label is something a person wrote."""
@@ -47,10 +53,13 @@ def _number(low: float, *, inclusive: bool = False) -> Callable[[Any, attrs.Attr
 
 
 def _whole(low: int) -> Callable[[Any, attrs.Attribute[Any], Any], None]:
-    """Validate a whole number from a lower bound."""
+    """Validate a whole number from a lower bound to the largest setting."""
 
-    def check(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
-        require_whole(f"{type(instance).__name__}.{attribute.name}", value, low)
+    def check(instance: object, attribute: attrs.Attribute[Any], value: Any) -> None:
+        name = f"{type(instance).__name__}.{attribute.name}"
+        require_whole(name, value, low)
+        if value > LARGEST:
+            raise ConfigurationError(f"{name} must be at most {LARGEST:,.0f}")
 
     return check
 
@@ -128,7 +137,7 @@ class RetryPolicy:
 
 
 def _scope(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
-    if value not in {"key", "call"}:
+    if not isinstance(value, str) or value not in {"key", "call"}:
         raise ConfigurationError(f"RateLimit.retry_after_scope must be 'key' or 'call', got {_shown(value)}")
 
 
@@ -149,14 +158,14 @@ class RateLimit:
     then keep a little above what the key was measured to allow.
 
     Attributes:
-        rate: calls per second, or ``None`` when the limit is not known.
+        rate: calls per second, from 0.000001, or ``None`` when the limit is not known.
         burst: calls the key allows at once after a rest.
         retry_after_scope: whom a ``Retry-After`` on a 429 holds: every call of the ``"key"``, or that ``"call"`` alone.
             One on a 503 always holds all.
         initial: with an adaptive limit, what an earlier run has learnt.
     """
 
-    rate: float | None = attrs.field(validator=attrs.validators.optional(_number(0)))
+    rate: float | None = attrs.field(validator=attrs.validators.optional(_number(LOWEST_RATE, inclusive=True)))
     burst: int = attrs.field(default=1, validator=_whole(1))
     retry_after_scope: Literal["key", "call"] = attrs.field(default="key", kw_only=True, validator=_scope)
     initial: RateLimit | None = attrs.field(default=None, kw_only=True, validator=_initial)
@@ -202,6 +211,12 @@ def _moment(instance: object, attribute: attrs.Attribute[Any], value: object) ->
         raise ConfigurationError(
             f"Budget.since must be a date, which begins at midnight UTC, or a datetime with a time zone, got {value!r}"
         )
+    if value is not None and _beginning(value) > datetime.now(UTC) + CLOCK_DIFFERENCE:
+        raise ConfigurationError(f"Budget.since is in the future, and until then no cap would hold: {value}")
+
+
+def _beginning(since: date) -> datetime:
+    return since if isinstance(since, datetime) else datetime.combine(since, time.min, UTC)
 
 
 @attrs.frozen(kw_only=True)
@@ -218,8 +233,8 @@ class Budget:
         max_billed: most charges.
         max_cost: most money, in the currency of ``price``; whatever was bought before is valued at ``price`` too.
         price: what one answer costs.
-        since: only what was bought from then on counts: a date, from midnight UTC, or a datetime with a time zone. It
-            needs a ledger.
+        since: only what was bought from then on counts: a date, from midnight UTC, or a datetime with a time zone; not
+            one in the future, until which no cap would hold. It needs a ledger.
     """
 
     max_billed: int | None = attrs.field(default=None, validator=_most)
@@ -246,10 +261,7 @@ class Budget:
     @property
     def since_seconds(self) -> float | None:
         """The moment it begins, in seconds since the epoch."""
-        if self.since is None:
-            return None
-        moment = self.since if isinstance(self.since, datetime) else datetime.combine(self.since, time.min, UTC)
-        return moment.timestamp()
+        return None if self.since is None else _beginning(self.since).timestamp()
 
 
 class Secret:

@@ -120,6 +120,16 @@ def test_when_a_budget_begins(since: date | None, seconds: float | None) -> None
     assert Budget(max_billed=1, since=since).since_seconds == seconds
 
 
+@pytest.mark.parametrize("kind", ["date", "moment"])
+def test_a_budget_that_begins_in_the_future_is_refused(kind: str) -> None:
+    """Nothing bought until then would count; but it may be tomorrow somewhere already."""
+    now = datetime.now(UTC)
+    tomorrow, later = now + timedelta(hours=23), now + timedelta(days=2, hours=1)
+    Budget(max_billed=1, since=tomorrow.date() if kind == "date" else tomorrow)
+    with pytest.raises(ConfigurationError, match=r"Budget\.since is in the future"):
+        Budget(max_billed=1, since=later.date() if kind == "date" else later)
+
+
 @asynchronous
 async def test_a_budget_from_a_day_on_needs_a_ledger() -> None:
     """Without one nothing is known of other days; and a batch knows only itself."""

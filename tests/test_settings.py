@@ -394,6 +394,21 @@ def test_a_number_too_large_for_a_float_is_refused() -> None:
         Timeouts(connect=10**400)
 
 
+@pytest.mark.parametrize("limit", [{"rate": 5e-324}, {"rate": 9e-7}, {"burst": 10**9 + 1}, {"burst": 10**400}])
+def test_a_rate_limit_that_nothing_can_count_with_is_refused(limit: dict[str, Any]) -> None:
+    """Its seconds would be infinite, or its tokens no float."""
+    with pytest.raises(ConfigurationError, match=rf"RateLimit\.{next(iter(limit))} must be .*at (least|most)"):
+        RateLimit(**{"rate": 5.0} | limit)
+    assert RateLimit(1e-6, 10**9).burst == 10**9
+
+
+@pytest.mark.parametrize("scope", ["keys", None, 1, ["key"], {"key"}])
+def test_a_retry_after_holds_the_key_or_the_call(scope: Any) -> None:
+    """Whatever else is given, of whatever type, is a wrong setting."""
+    with pytest.raises(ConfigurationError, match=r"RateLimit\.retry_after_scope must be 'key' or 'call'"):
+        RateLimit.adaptive(retry_after_scope=scope)
+
+
 @pytest.mark.parametrize(("kind", "name", "rules"), [row for row in SETTINGS if row[1] != "rate"])
 def test_none_is_no_number(kind: type, name: str, rules: set[str]) -> None:
     """There is no way to switch a limit off by leaving it empty."""

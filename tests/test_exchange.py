@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import json
 import logging
 import pickle
 import ssl
@@ -351,6 +352,32 @@ async def test_a_key_that_the_service_echoes_is_masked(
         shown += [str(vars(outcome.error)), "".join(traceback.format_exception(outcome.error))]
     assert CANARY_KEY not in "".join(shown)
     assert CANARY_KEY.encode() not in pickle.dumps(outcome)
+
+
+AWKWARD_KEY = 'canary/"0123456789"\\abcdef'
+SPELLINGS = {
+    "plain": json.dumps(AWKWARD_KEY)[1:-1],
+    "slashes": json.dumps(AWKWARD_KEY)[1:-1].replace("/", r"\/"),
+    "numbers": "".join(f"\\u{ord(character):04x}" for character in AWKWARD_KEY),
+    "one number": json.dumps(AWKWARD_KEY)[1:-1].replace("f", r"\u0066"),
+    "capitals": "".join(f"\\u{ord(character):04X}" for character in AWKWARD_KEY),
+}
+
+
+@pytest.mark.parametrize("spelling", SPELLINGS.values(), ids=SPELLINGS.keys())
+async def test_an_echoed_key_is_masked_however_json_spells_it(server: RawServer, spelling: str) -> None:
+    """In the bytes, and so in the record; what stands beside it stays, and is still JSON."""
+    not_it = "\\" + SPELLINGS["numbers"]
+    echo = f'"result": {{"echo": ["\\n{spelling}\\\\", "\\\\{spelling}{spelling}", "{not_it}"],'
+    server.on("1", answers(http(200, ANSWER.replace(b'"result": {', echo.encode()))))
+
+    async with OneAutoClient(AWKWARD_KEY, base_url=server.base_url) as client:
+        outcome = await client.lookup("1")
+
+    assert isinstance(outcome, Found)
+    masked = ["\n***\\", "\\******", json.loads(f'"{not_it}"')]
+    assert outcome.unwrap().extra["echo"] == masked
+    assert json.loads(outcome.raw or b"")["result"]["echo"] == masked
 
 
 async def test_the_last_answer_decides(server: RawServer) -> None:

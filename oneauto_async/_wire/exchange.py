@@ -7,8 +7,10 @@ no trustworthy answer* (`Lost`).
 from __future__ import annotations
 
 import asyncio
+import re
 import ssl
 from collections.abc import Awaitable, Callable
+from functools import cached_property
 from typing import Any, ClassVar, NamedTuple, TypeAlias
 
 import attrs
@@ -153,13 +155,32 @@ class Exchange:
         key, raw_key = self._key.reveal(), self._key.reveal_bytes()
         if len(key) < SHORTEST_MASKED_KEY:
             return reply
+        if b"\\" in reply.body and self._spelt_key.search(reply.body):
+            reply = reply._replace(body=_without(self._spelt_key.pattern, reply.body))
         if raw_key not in reply.body and key not in " ".join([value for _, value in reply.headers]):
             return reply
         headers = tuple((name, value.replace(key, "***")) for name, value in reply.headers)
         return reply._replace(headers=headers, body=reply.body.replace(raw_key, b"***"))
 
+    @cached_property
+    def _spelt_key(self) -> re.Pattern[bytes]:
+        """The key in every way that JSON can spell it."""
+        return re.compile(b"".join(map(_spellings, self._key.reveal())))
+
     def _masked(self, text: str) -> str:
         return text.replace(self._key.reveal(), "***")
+
+
+def _spellings(character: str) -> bytes:
+    """Match a visible character of ASCII as a JSON text may have it (RFC 8259, 7)."""
+    plain = re.escape(character.encode())
+    short = rb"\\" + plain if character in '"\\/' else plain
+    return rb"(?:%s|%s|\\u00(?i:%02x))" % (plain, short, ord(character))
+
+
+def _without(spelt: bytes, body: bytes) -> bytes:
+    """Mask what is spelt so; a backslash that is escaped itself begins none of it, and an answer must stay JSON."""
+    return re.sub(rb"((?<!\\)(?:\\\\)*)" + spelt, rb"\1***", body)
 
 
 async def receive(response: httpx.Response, record: FlightRecord) -> None:

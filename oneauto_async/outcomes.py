@@ -246,7 +246,9 @@ class Plan:
         under_way: ids that somebody else on the same ledger is buying now.
         duplicates: ids that come again.
         invalid: inputs that cannot be ids.
-        most_billed: the most charges it can make, doubts included, within what the budgets allow.
+        most_billed: the most charges it can make, doubts included, within what the budgets allow. One kind of id is not
+            counted: what the ledger has for it cost nothing (206) and does not fit the endpoint's class, which shows
+            only when it is read, and then it is asked for again.
         most_cost: the same in money, or ``None`` if no budget names a price.
     """
 

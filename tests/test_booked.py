@@ -237,6 +237,21 @@ async def _spent(ledger: Ledger, host: str) -> tuple[int, int]:
 
 
 @asynchronous
+async def test_a_plan_does_not_count_a_free_answer_that_turns_out_to_be_of_no_use(
+    server: RawServer, ledger: Ledger
+) -> None:
+    """That shows only when it is read; then it is asked for again, and may be charged."""
+    server.on("1", answers_in_turn(http(206, b"not json"), http(200, ANSWER)))
+    async with client_of(server, ledger) as client:
+        await client.lookup(1)
+        plan = await client.plan([1])
+        outcome = await client.lookup(1)
+
+    assert (plan.answered, plan.most_billed) == (1, 0)
+    assert outcome.receipt.billing is Billing.BILLED
+
+
+@asynchronous
 async def test_accounts_hosts_and_endpoints_are_kept_apart(server: RawServer, ledger: Ledger) -> None:
     """A sandbox answer is never served for a live one (D13)."""
     async with ledger:  # type: ignore[attr-defined]  # both kinds can be opened so

@@ -476,6 +476,14 @@ def test_a_standard_output_that_takes_nothing_is_told(ledger: Path, command: str
     assert done.stderr.startswith("error: standard output")
 
 
+def test_a_name_that_is_no_file_is_refused_in_a_line(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Though an older version may have made a file of that name."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ":memory:").touch()
+    code, stdout, stderr = run("ledger", "show", ":memory:")
+    assert (code, stdout, stderr.count("\n"), "MemoryLedger" in stderr) == (7, "", 1, True)
+
+
 @pytest.mark.parametrize("command", [["show"], ["export"], ["verify"], ["resolve", "--billed", "1"]])
 def test_a_ledger_that_is_not_there_is_7(run: Run, tmp_path: Path, command: list[str]) -> None:
     """And none is made."""

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from ..errors import LedgerError
+from ..errors import ConfigurationError, LedgerError
 from ..ledger import Entry, Service, Spending, SqliteLedger, State
 from .exits import Exit, RefusedError
 from .outputs import require_stdout, silence_stdout, write_stdout
@@ -81,7 +81,7 @@ def _with_ledger(path: Path, work: Work, *, read_only: bool = True) -> Exit:
         raise RefusedError(f"there is no ledger {path}", Exit.LEDGER)
     try:
         return asyncio.run(_opened(SqliteLedger(path, read_only=read_only), work))
-    except LedgerError as error:
+    except (LedgerError, ConfigurationError) as error:
         raise RefusedError(str(error), Exit.LEDGER) from None
     except BrokenPipeError:
         silence_stdout()

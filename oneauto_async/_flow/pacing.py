@@ -13,6 +13,7 @@ from enum import Enum
 
 import attrs
 
+from ..settings import LOWEST_RATE as LOWEST_GIVEN
 from . import surge
 from .bucket import ROUNDING
 from .calls import NOISE, REMEMBERED, Fate, Grant, History, Moment
@@ -99,7 +100,7 @@ class Pacer:
 
     def __init__(self, *, ceiling: float = math.inf, rate: float | None = None, burst: float = math.inf) -> None:
         self._ceiling = min(ceiling, HIGHEST_RATE)
-        self._lowest = min(LOWEST_RATE, ceiling / 8.0)
+        self._lowest = min(LOWEST_RATE, max(ceiling / 8.0, LOWEST_GIVEN))
         self._phase = Phase.FREE if math.isfinite(ceiling) else Phase.RAMP if rate is None else Phase.TRACK
         self._rate = min(self._ceiling, HIGHEST_RATE if rate is None else max(LOWEST_RATE, rate))
         self._burst = burst

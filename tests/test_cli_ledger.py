@@ -479,7 +479,7 @@ def test_a_standard_output_that_takes_nothing_is_told(ledger: Path, command: str
 def test_a_name_that_is_no_file_is_refused_in_a_line(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Though an older version may have made a file of that name."""
     monkeypatch.chdir(tmp_path)
-    (tmp_path / ":memory:").touch()
+    (tmp_path / ":memory:").write_text("from another time")
     code, stdout, stderr = run("ledger", "show", ":memory:")
     assert (code, stdout, stderr.count("\n"), "MemoryLedger" in stderr) == (7, "", 1, True)
 

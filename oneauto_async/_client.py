@@ -16,7 +16,7 @@ import attrs
 import httpx
 
 from ._batch import Batch, Ids
-from ._flow.flights import Flight, Flights, FutureSeat, Seat, Ticket, on_account
+from ._flow.flights import Flight, Flights, FutureSeat, Seat, on_account
 from ._flow.governor import Governor
 from ._ids import canonical_id
 from ._lookup import Lookup, Route, Tools
@@ -44,6 +44,7 @@ from .settings import (
 if TYPE_CHECKING:  # loaded only by a client that has a ledger or a budget
     from ._booked import Books
     from ._bookkeeping import Wishes
+    from ._flow.budget import Meter
     from .ledger.protocol import Ledger
 
 T = TypeVar("T")
@@ -501,20 +502,18 @@ class OneAutoClient:
         """Take the seat in the flight of this id, under way or new; or return an outcome that landed unclaimed."""
         tools = self._require_open()
         key: Hashable = (route, vehicle_id) if wishes is None else wishes.key(route, vehicle_id)
-        ticket = Ticket(
-            payer=None if wishes is None else wishes.meter,
-            pursue=partial(self._pursuit, route, vehicle_id, tools, wishes),
-        )
-        booked = self._book_existing(key, seat, ticket)
+        payer = None if wishes is None else wishes.meter
+        pursue = partial(self._pursuit, route, vehicle_id, tools, wishes)
+        booked = self._book_existing(key, seat, payer, pursue)
         if booked is not None:
             return booked
         await self._slots.acquire()
         # While this lookup waited for its slot the client may have closed, and another may have taken off with the id.
-        booked = self._book_existing(key, seat, ticket) if self._closing is None else None
+        booked = self._book_existing(key, seat, payer, pursue) if self._closing is None else None
         if booked is not None or self._closing is not None:
             self._slots.release()
             self._require_open()
-        return booked or self._flights.launch(key, ticket.pursue(), seat, ticket.payer)
+        return booked or self._flights.launch(key, pursue(), seat, payer)
 
     def _pursuit(self, route: Route[Any], vehicle_id: str, tools: Tools, wishes: Wishes | None) -> Lookup[Any]:
         started = self._clock.monotonic()
@@ -532,15 +531,17 @@ class OneAutoClient:
             return None
         return self._opened_books().wishes(max_age, refresh, budget)
 
-    def _book_existing(self, key: Hashable, seat: Seat, ticket: Ticket) -> Flight | Outcome[Any] | None:
+    def _book_existing(
+        self, key: Hashable, seat: Seat, payer: Meter | None, pursue: Callable[[], Lookup[Any]]
+    ) -> Flight | Outcome[Any] | None:
         if self._ledger is None or key in self._unwritten:  # else the books have it, and know whether it will do
             outcome = self._flights.claim(key)
             self._unwritten.discard(key)
             if outcome is not None:
-                return on_account(ticket.payer, outcome)
+                return on_account(payer, outcome)
         flight = self._flights.get(key)
         if flight is not None:
-            flight.board(seat, ticket)
+            flight.board(seat, payer, pursue)
         return flight
 
     def _keep_unwritten(self, key: Hashable, outcome: Outcome[Any]) -> None:

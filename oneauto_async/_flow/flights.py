@@ -150,11 +150,11 @@ class Flight:
         """No further attempt may start on the account of those it flies for."""
         return self.grounded or all(seat.gone or seat in self.guests for seat in self.seats)
 
-    def board(self, seat: Seat, ticket: Ticket) -> None:
-        """Take one more on board."""
+    def board(self, seat: Seat, payer: Meter | None, pursue: Callable[[], Pursuit]) -> None:
+        """Take one more on board: as a guest, if another budget pays for it."""
         self.seats.append(seat)
-        if ticket.payer is not self.payer:
-            self.guests[seat] = ticket
+        if payer is not self.payer:
+            self.guests[seat] = Ticket(payer, pursue)
 
     def change_payer(self) -> bool:
         """Go on for the first guest and those who share its budget, if there is one and it may."""

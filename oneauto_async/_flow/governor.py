@@ -66,8 +66,8 @@ class GovernorStatistics:
             the limit that was measured).
         rate: calls per second it paces to, or ``None`` while nothing limits it.
         level: calls that may go out now without waiting, or ``None``.
-        learnt: the limit the key turned out to have, for ``RateLimit.adaptive(initial=…)`` of the next run; ``None``
-            until it has refused a call.
+        learnt: the limit the key turned out to have, for ``RateLimit.adaptive(initial=…)`` of the next run; until it
+            has refused a call what was given as ``initial``, or ``None``.
         waiting: calls in its queue.
         in_flight: calls that have a grant and have not ended.
         gate: seconds until the gate opens; 0 when it is open.

@@ -317,6 +317,8 @@ class Batch(Generic[T]):
         reason = self._stopped
         assert reason is not None
         outcome = flight.pursuit.called_off(reason, _STOP_ERRORS[reason], text)
+        if flight.is_paid_beside(underway):
+            outcome = joined(outcome)
         self._leave(underway)
         self._end(underway, outcome)
 

@@ -16,7 +16,7 @@ import attrs
 import httpx
 
 from ._batch import Batch, Ids
-from ._flow.flights import Flight, Flights, FutureSeat, Seat, on_account
+from ._flow.flights import Flight, Flights, FutureSeat, Seat
 from ._flow.governor import Governor
 from ._ids import canonical_id
 from ._lookup import Lookup, Route, Tools
@@ -538,7 +538,7 @@ class OneAutoClient:
             outcome = self._flights.claim(key)
             self._unwritten.discard(key)
             if outcome is not None:
-                return on_account(payer, outcome)
+                return self._flights.on_account(payer, key, outcome)
         flight = self._flights.get(key)
         if flight is not None:
             flight.board(seat, payer, pursue)

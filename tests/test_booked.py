@@ -832,9 +832,13 @@ async def test_what_is_taken_over_from_unclaimed_stays_within_a_batch_s_budget()
         assert len(client.unclaimed) == 3
         async with client.batch([1, 2, 3], budget=Budget(max_billed=2)) as batch:
             outcomes = [outcome async for outcome in batch]
+        (kept,) = list(client.unclaimed)
 
     assert all(isinstance(outcome, Found) for outcome in outcomes)
     assert (batch.summary.spent, simulator.total_billed) == (2, 3)
+    assert kept.receipt.billing is Billing.BILLED
+    (unpaid,) = (outcome for outcome in outcomes if outcome.receipt.billing is Billing.NOT_BILLED)
+    assert kept.evdb_vehicle_id == unpaid.evdb_vehicle_id
 
 
 @asynchronous

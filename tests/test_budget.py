@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from support.raw import CANARY_KEY, RawServer, answers, breaks_off, http
 
 from oneauto_async import (
+    BatchSummary,
     Billing,
     Budget,
     BudgetExceededError,
@@ -416,6 +417,32 @@ async def test_a_guest_of_a_lookup_that_is_left_gets_its_answer(ledger: Ledger |
 
     assert all(isinstance(outcome, Found) for outcome in outcomes)
     assert simulator.bills == {"0": 1, "1": 1, "2": 1, "3": 1}
+
+
+@pytest.mark.parametrize("ending", ["its deadline", "its budget"])
+def test_what_others_have_in_doubt_is_no_expense_of_a_batch_that_ends(
+    ending: str, ledger: Ledger | None, clock: VirtualClock
+) -> None:
+    """It shared their calls, and stops while those are under way, or between two of them."""
+    simulator = Simulator(latency=0.1)
+    simulator.fail_next(3, 504)  # then in doubt, and asked again, which takes a while
+    policy = RetryPolicy(resend_in_doubt=2)
+
+    async def main() -> BatchSummary:
+        async with OneAutoClient.simulated(simulator, ledger=ledger, retry=policy, clock=clock) as client:
+            others = asyncio.ensure_future(client.lookup_many([1, 2, 3]))
+            await asyncio.sleep(0.05 if ending == "its deadline" else 0.12)
+            more = [4] if ending == "its budget" else []
+            deadline = 0.01 if ending == "its deadline" else None
+            async with client.batch([1, 2, 3, *more], budget=Budget(max_billed=0), deadline=deadline) as batch:
+                outcomes = [outcome async for outcome in batch]
+            assert len(outcomes) == 3 + len(more)
+            assert batch.summary.stopped is not None
+            await others
+            return batch.summary
+
+    summary = clock.run(main())
+    assert (summary.spent, summary.billed, summary.unknown) == (0, 0, 0)
 
 
 @pytest.mark.parametrize("kind", ["memory", "sqlite"])

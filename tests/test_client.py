@@ -32,12 +32,14 @@ from oneauto_async import (
     NotSent,
     NotSentReason,
     OneAutoClient,
+    OneAutoError,
     Outcome,
     PartialDataError,
     RateLimit,
     Source,
     Timeouts,
 )
+from oneauto_async._flow.flights import Flight, Flights, FutureSeat
 from oneauto_async.ledger import SqliteLedger
 from oneauto_async.testing import Simulator, VirtualClock
 
@@ -448,6 +450,33 @@ def test_cancelling_a_back_off_starts_no_further_attempt(clock: VirtualClock) ->
     clock.run(main())
 
     assert simulator.requests == {"SIM-500": 1}
+
+
+@asynchronous
+async def test_a_seat_is_left_once() -> None:
+    """Leaving again, as a lookup does that is cancelled in the moment it ends, is no fault."""
+
+    class Waiting:
+        async def run(self, flight: Flight) -> Outcome[Any]:
+            await asyncio.sleep(60)
+            raise AssertionError
+
+        def interrupted(self) -> Outcome[Any]:
+            error = ClientClosedError("left")
+            return NotSent(evdb_vehicle_id="1", reason=NotSentReason.CLOSED, error=error)
+
+        def called_off(self, reason: NotSentReason, error: type[OneAutoError], text: str) -> Outcome[Any]:
+            raise AssertionError
+
+    slots_freed: list[None] = []
+    flights, seat = Flights(keep=1, on_slot_free=lambda: slots_freed.append(None)), FutureSeat()
+    flight = flights.launch("1", Waiting(), seat)
+    for _ in range(2):
+        flights.leave(flight, seat)
+    await flights.ground(1.0)
+
+    assert flight.landed
+    assert slots_freed == [None]
 
 
 @asynchronous

@@ -167,6 +167,12 @@ class Flight:
         self.payer, self.pursuit = ticket.payer, ticket.pursue()
         return True
 
+    def is_paid_beside(self, seat: Seat) -> bool:
+        """Tell whether what this flight has bought so far is on the account of somebody else who waits for it."""
+        if seat in self.guests:
+            return True
+        return any(other is not seat and not other.gone and other not in self.guests for other in self.seats)
+
     def make_way(self) -> None:
         """Free the slot: no further request is made, and what is left, such as writing the answer down, needs none."""
         if not self.made_way:
@@ -209,6 +215,21 @@ class Flights:
             oldest = next(iter(self._unclaimed))
             _log.error("dropped an answer that may have been paid for and that nobody took: %r", self.claim(oldest))
 
+    def on_account(self, meter: Meter | None, key: Hashable, outcome: AnyOutcome) -> AnyOutcome:
+        """Return what another's lookup brought, as someone with this budget takes it over.
+
+        If it has room for the charge it is theirs, with the receipt. Else they get the answer as one that cost them
+        nothing, and the receipt stays here.
+        """
+        if meter is None or outcome.receipt.billing is Billing.NOT_BILLED:
+            return outcome
+        if not meter.has_room:
+            self.keep_unclaimed(key, outcome)
+            return joined(outcome)
+        meter.reserve()
+        meter.settle(spent=True)
+        return outcome
+
     def get(self, key: Hashable) -> Flight | None:
         """Return the flight of this key that may be joined, if there is one."""
         return self._flying.get(key)
@@ -224,9 +245,10 @@ class Flights:
 
     def leave(self, flight: Flight, seat: Seat) -> None:
         """Stop waiting. Nothing that others wait for is disturbed, and a request under way is seen through."""
-        if seat in flight.seats:
-            flight.seats.remove(seat)
-            flight.guests.pop(seat, None)
+        if seat not in flight.seats:
+            return
+        flight.seats.remove(seat)
+        flight.guests.pop(seat, None)
         if not flight.abandoned or flight.in_attempt or flight.landed:
             return  # a request under way may be joined again; else its answer goes to unclaimed
         if not flight.seats:
@@ -266,7 +288,7 @@ class Flights:
         if outcome.receipt.source is Source.LEDGER:
             self.claim(flight.key)  # the books have what was left here, or what is newer
         if seats[0] in flight.guests:
-            outcome = on_account(flight.guests[seats[0]].payer, outcome)
+            outcome = self.on_account(flight.guests[seats[0]].payer, flight.key, outcome)
         _deliver(seats, outcome)
 
     def _crash(self, flight: Flight, fault: Exception) -> None:
@@ -326,20 +348,6 @@ def _is_of_payers(flight: Flight, outcome: AnyOutcome) -> bool:
     if outcome.receipt.billing is not Billing.NOT_BILLED or not isinstance(outcome, NotSent | Failed):
         return False
     return flight.abandoned or (isinstance(outcome, NotSent) and outcome.reason is NotSentReason.BUDGET)
-
-
-def on_account(meter: Meter | None, outcome: AnyOutcome) -> AnyOutcome:
-    """Return what another's lookup brought, as someone with this budget takes it over.
-
-    If it has room for the charge it is theirs, with the receipt; else they get the answer as if it cost nothing.
-    """
-    if meter is None or outcome.receipt.billing is Billing.NOT_BILLED:
-        return outcome
-    if not meter.has_room:
-        return joined(outcome)
-    meter.reserve()
-    meter.settle(spent=True)
-    return outcome
 
 
 def _deliver(seats: list[Seat], outcome: AnyOutcome) -> None:

@@ -20,6 +20,7 @@ from ..clock import Clock
 from ..errors import Billing, ConfigurationError, LedgerError
 from ..settings import require_seconds
 from ._groups import Groups
+from ._orders import Claiming, Settling
 from ._threads import Threads
 from .records import (
     Claim,
@@ -179,7 +180,7 @@ class SqliteLedger:
     ) -> Decision:
         """Return what is kept for a key, or leave to buy it. Cancelling gives back a claim that comes too late."""
         now = self._wall()
-        claimed = self._order(lambda books: books.claim(key, terms, limit, now, sending=sending))
+        claimed = self._order(Claiming(key, terms, limit, now, sending))
         try:
             decision: Decision = await claimed
         except asyncio.CancelledError:
@@ -208,8 +209,7 @@ class SqliteLedger:
 
         One that could not be written is tried again with whatever is written next, and when the ledger is closed.
         """
-        now = self._wall()
-        return self._order(lambda books: books.settle(claim, settlement, now), must=True)
+        return self._order(Settling(claim, settlement, self._wall()), must=True)
 
     async def resolve(self, seq: int, *, billed: bool) -> Entry:
         """Settle a doubt by what the vendor's log says; the id may then be asked for again."""

@@ -16,7 +16,8 @@ from ..rules import Freshness, Past, judge, plus, share, times
 from .connecting import connect, patiently, translated
 from .departed import NOBODY, Departed
 from .looking import open_to_look
-from .store import ENTRY, entry_from, number_of, spending_of
+from .rows import ENTRY, entry_from
+from .store import number_of, spending_of
 from .sweeping import sweep
 
 ROWS = 500

@@ -1,11 +1,15 @@
-"""Entries in tables: each method a statement or two, all within the transaction that is open."""
+"""Entries in tables, all within the transaction that is open.
+
+What a group of orders will ask for is read at once beforehand, and what most of them write, new entries and the ends of
+claims, is written at once afterwards. Whoever asks for something else sees all that was written before: it is written
+down first, and what was read beforehand is forgotten as soon as anything else changes.
+"""
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
@@ -14,26 +18,21 @@ import attrs
 
 from ...errors import Billing, LedgerError
 from .._books import Answer, Owned
-from ..records import Claim, Entry, Headers, LedgerKey, Service, Settlement, Spending, State
+from ..records import Claim, Entry, LedgerKey, Service, Settlement, Spending, State
 from ..rules import DAY, minus, plus, share, times
 from . import owners
+from .portions import among, insert
+from .rows import ENTRY, PAST, entry_from, owned_from
 
-_PAST = "SELECT seq, state, billing, settled_at, owner FROM lookups"
-
-ENTRY = """
-    SELECT seq, account, host, endpoint, vehicle_id, state, billing, claimed_at, sent_at, settled_at, attempts, status,
-           request_id, note, headers, raw, flaw, checksum
-    FROM lookups JOIN services USING (service) LEFT JOIN answers USING (seq)
+_HISTORIES = """
+    SELECT vehicle_id, seq, state, billing, settled_at, owner FROM lookups
+    WHERE service = ? AND vehicle_id IN ({}) AND state <> 'failed'
 """
+
+_STANDING = "SELECT seq FROM lookups WHERE seq IN ({}) AND state IN ('claimed', 'sent')"
 
 _ADD = """
-    INSERT INTO lookups (service, vehicle_id, state, billing, owner, claimed_at)
-    VALUES (?, ?, 'claimed', 'not billed', ?, ?)
-"""
-
-_ADD_SENT = """
-    INSERT INTO lookups (service, vehicle_id, state, billing, owner, claimed_at, sent_at, attempts)
-    VALUES (?, ?, 'sent', 'unknown', ?, ?, ?, 1)
+    INSERT INTO lookups (seq, service, vehicle_id, state, billing, owner, attempts, claimed_at, sent_at)
 """
 
 _SETTLE = """
@@ -41,9 +40,7 @@ _SETTLE = """
         note = ? WHERE seq = ?
 """
 
-_SETTLE_UNDER_WAY = f"{_SETTLE} AND state IN ('claimed', 'sent')"
-
-_KEEP = "INSERT OR REPLACE INTO answers (seq, checksum, flaw, headers, raw) VALUES (?, ?, ?, ?, ?)"
+_KEEP = "INSERT OR REPLACE INTO answers (seq, checksum, flaw, headers, raw)"
 
 _ADD_SPENDING = """
     INSERT INTO spending (service, day, billed, in_doubt, under_way) VALUES (?, ?, ?, ?, ?)
@@ -74,44 +71,105 @@ class SqliteStore:
         self._connection = connection
         self._execute = connection.execute
         self._services: dict[Service, int] = {}
-        self._unwritten: defaultdict[tuple[int, str], Spending] = defaultdict(Spending)
+        self._uncounted: defaultdict[tuple[int, str], Spending] = defaultdict(Spending)
+        self._added: list[tuple[Any, ...]] = []
+        self._settled: list[tuple[Any, ...]] = []
+        self._kept: list[tuple[Any, ...]] = []
+        self._next_seq: int | None = None
+        self._foreseen: dict[tuple[int, str], list[Any]] = {}
+        self._standing: set[int] = set()
+
+    # A transaction begins and ends.
+
+    def foresee(self, keys: Iterable[LedgerKey], claims: Iterable[Claim]) -> None:
+        """Read the histories of keys that will be asked for, and which of the claims still stand."""
+        ids: defaultdict[int, set[str]] = defaultdict(set)
+        for key in keys:
+            ids[self._service(key.service)].add(key.vehicle_id)
+        for service, asked in ids.items():
+            self._foreseen.update(((service, vehicle_id), []) for vehicle_id in asked)
+            for vehicle_id, *row in among(self._connection, _HISTORIES, (service,), asked):
+                self._foreseen[service, vehicle_id].append(row)
+        self._standing = {seq for (seq,) in among(self._connection, _STANDING, (), (claim.seq for claim in claims))}
+
+    def write(self) -> None:
+        """Write what is left to write; the transaction may end."""
+        self._write_entries()
+        self._write_spending()
+        self._forget_foreseen()
+        self._next_seq = None  # other processes add entries as well
 
     def forget(self) -> None:
         """Drop what was known of a transaction that was undone."""
-        self._services.clear()
-        self._unwritten.clear()
+        for left in (self._services, self._uncounted, self._added, self._settled, self._kept):
+            left.clear()
+        self._forget_foreseen()
+        self._next_seq = None
+
+    def _forget_foreseen(self) -> None:
+        self._foreseen.clear()
+        self._standing.clear()
+
+    def _write_entries(self) -> None:
+        """Write the ends before the new entries: of an id, one alone may be under way."""
+        if self._settled:
+            self._connection.executemany(_SETTLE, self._settled)
+        insert(self._connection, _KEEP, self._kept)
+        insert(self._connection, _ADD, self._added)
+        self._settled, self._kept, self._added = [], [], []
+
+    def _write_first(self) -> None:
+        """Get ready to change an entry otherwise."""
+        self._write_entries()
+        self._forget_foreseen()
 
     # Reading.
 
     def history(self, key: LedgerKey) -> list[Owned]:
-        rows = self._execute(
-            f"{_PAST} WHERE service = ? AND vehicle_id = ? AND state <> 'failed'",
-            (self._service(key.service), key.vehicle_id),
-        )
-        return [_owned(row) for row in rows.fetchall()]
+        service = self._service(key.service)
+        rows = self._foreseen.pop((service, key.vehicle_id), None)
+        if rows is None:
+            self._write_entries()
+            question = f"{PAST} WHERE service = ? AND vehicle_id = ? AND state <> 'failed'"
+            rows = self._execute(question, (service, key.vehicle_id)).fetchall()
+        return [owned_from(row) for row in rows]
 
     def past(self, seq: int) -> Owned | None:
-        row = self._execute(f"{_PAST} WHERE seq = ?", (seq,)).fetchone()
-        return None if row is None else _owned(row)
+        self._write_entries()
+        row = self._execute(f"{PAST} WHERE seq = ?", (seq,)).fetchone()
+        return None if row is None else owned_from(row)
 
     def load(self, seq: int) -> Entry:
+        self._write_entries()
         return entry_from(self._execute(f"{ENTRY} WHERE seq = ?", (seq,)).fetchone())
 
     def under_way(self) -> list[Owned]:
-        rows = self._execute(f"{_PAST} WHERE state IN ('claimed', 'sent') ORDER BY seq")
-        return [_owned(row) for row in rows.fetchall()]
+        self._write_entries()
+        rows = self._execute(f"{PAST} WHERE state IN ('claimed', 'sent') ORDER BY seq")
+        return [owned_from(row) for row in rows.fetchall()]
 
     # Writing.
 
     def add(self, key: LedgerKey, owner: int, now: float, *, sending: bool) -> int:
-        service = self._service(key.service)
-        values = (service, key.vehicle_id, owner, now)
-        cursor = self._execute(_ADD_SENT, (*values, now)) if sending else self._execute(_ADD, values)
+        service, seq = self._service(key.service), self._new_seq()
+        state, billing = (State.SENT, Billing.UNKNOWN) if sending else (State.CLAIMED, Billing.NOT_BILLED)
+        sent_at = now if sending else None
+        self._foreseen.pop((service, key.vehicle_id), None)
+        self._added.append(
+            (seq, service, key.vehicle_id, state.value, billing.value, owner, int(sending), now, sent_at)
+        )
         self._count(service, now, _UNDER_WAY)
-        assert cursor.lastrowid is not None
-        return cursor.lastrowid
+        return seq
+
+    def _new_seq(self) -> int:
+        if self._next_seq is None:
+            (last,) = self._execute("SELECT max(seq) FROM lookups").fetchone()
+            self._next_seq = (last or 0) + 1
+        self._next_seq += 1
+        return self._next_seq - 1
 
     def mark_sent(self, seq: int, now: float) -> None:
+        self._write_first()
         self._execute(
             "UPDATE lookups SET state = 'sent', billing = 'unknown', sent_at = ?, attempts = attempts + 1 "
             "WHERE seq = ?",
@@ -119,6 +177,7 @@ class SqliteStore:
         )
 
     def retract(self, seq: int, last: Settlement) -> None:
+        self._write_first()
         self._execute(
             "UPDATE lookups SET state = 'claimed', billing = 'not billed', status = ?, request_id = ?, note = ? "
             "WHERE seq = ?",
@@ -126,24 +185,38 @@ class SqliteStore:
         )
 
     def settle(self, seq: int, settlement: Settlement, answer: Answer | None, now: float) -> None:
+        self._write_first()
         service, claimed_at, state, billing = self._before(seq)
-        self._execute(_SETTLE, (*_end(settlement, now), seq))
-        self._keep(seq, answer)
+        self._end(seq, settlement, answer, now)
         before, after = share(State(state), Billing(billing)), share(settlement.state, settlement.billing)
         self._count(service, claimed_at, minus(after, before))
 
     def settle_claim(self, claim: Claim, settlement: Settlement, answer: Answer | None, now: float) -> None:
-        cursor = self._execute(_SETTLE_UNDER_WAY, (*_end(settlement, now), claim.seq))
-        if cursor.rowcount != 1:  # this process was taken for gone, and another has settled it
+        if claim.seq not in self._standing:  # this process may have been taken for gone, and another has settled it
             self.settle(claim.seq, settlement, answer, now)
             return
-        self._keep(claim.seq, answer)
+        service = self._service(claim.key.service)
+        self._standing.discard(claim.seq)
+        self._foreseen.pop((service, claim.key.vehicle_id), None)
+        self._end(claim.seq, settlement, answer, now)
         after = share(settlement.state, settlement.billing)
-        self._count(self._service(claim.key.service), claim.claimed_at, minus(after, _UNDER_WAY))
+        self._count(service, claim.claimed_at, minus(after, _UNDER_WAY))
 
-    def _keep(self, seq: int, answer: Answer | None) -> None:
+    def _end(self, seq: int, settlement: Settlement, answer: Answer | None, now: float) -> None:
+        self._settled.append(
+            (
+                settlement.state.value,
+                settlement.billing.value,
+                now,
+                settlement.attempts,
+                settlement.status,
+                settlement.request_id,
+                settlement.note,
+                seq,
+            )
+        )
         if answer is not None:
-            self._execute(_KEEP, (seq, answer.checksum, answer.flaw, answer.headers, answer.raw))
+            self._kept.append((seq, answer.checksum, answer.flaw, answer.headers, answer.raw))
 
     def _before(self, seq: int) -> tuple[int, float, str, str]:
         row = self._execute("SELECT service, claimed_at, state, billing FROM lookups WHERE seq = ?", (seq,)).fetchone()
@@ -156,19 +229,20 @@ class SqliteStore:
 
     def _count(self, service: int, moment: float, change: Spending) -> None:
         place = (service, day_of(moment))
-        self._unwritten[place] = plus(self._unwritten[place], change)
+        self._uncounted[place] = plus(self._uncounted[place], change)
 
-    def write_spending(self) -> None:
+    def _write_spending(self) -> None:
         """Write the changes that were counted since the last time: a row or two for a whole group of orders."""
-        for (service, day), change in self._unwritten.items():
+        for (service, day), change in self._uncounted.items():
             self._execute(
                 _ADD_SPENDING,
                 (service, day, change.billed, change.in_doubt, change.under_way),
             )
-        self._unwritten.clear()
+        self._uncounted.clear()
 
     def spending(self, account: str, host: str, since: float | None) -> Spending:
-        self.write_spending()
+        self._write_entries()
+        self._write_spending()
         return spending_of(self._connection, account, host, since)
 
     # Owners.
@@ -220,83 +294,3 @@ def day_of(moment: float) -> str:
 @lru_cache
 def _name_of_day(number: float) -> str:
     return datetime.fromtimestamp(number * DAY, UTC).date().isoformat()
-
-
-def _end(settlement: Settlement, now: float) -> tuple[Any, ...]:
-    return (
-        settlement.state.value,
-        settlement.billing.value,
-        now,
-        settlement.attempts,
-        settlement.status,
-        settlement.request_id,
-        settlement.note,
-    )
-
-
-def entry_from(row: Sequence[Any]) -> Entry:
-    """Read one row of the entries' question.
-
-    Raises:
-        LedgerError: the row cannot be what was written.
-    """
-    try:
-        return _entry(*row)
-    except (ValueError, TypeError) as error:
-        raise LedgerError(f"entry {row[0]} is damaged: {error}") from error
-
-
-def _entry(
-    seq: int,
-    account: str,
-    host: str,
-    endpoint: str,
-    vehicle_id: str,
-    state: str,
-    billing: str,
-    claimed_at: float,
-    sent_at: float | None,
-    settled_at: float | None,
-    attempts: int,
-    status: int | None,
-    request_id: str | None,
-    note: str | None,
-    headers: str | None,
-    raw: bytes | str | None,
-    flaw: str | None,
-    checksum: str | None,
-) -> Entry:
-    return Entry(
-        seq=seq,
-        key=LedgerKey(Service(account, host, endpoint), vehicle_id),
-        state=State(state),
-        billing=Billing(billing),
-        claimed_at=float(claimed_at),
-        sent_at=None if sent_at is None else float(sent_at),
-        settled_at=None if settled_at is None else float(settled_at),
-        attempts=attempts,
-        status=status,
-        request_id=request_id,
-        note=note,
-        headers=_headers(headers),
-        raw=raw.encode("utf-8", "surrogateescape") if isinstance(raw, str) else raw,  # one bit makes a text of bytes
-        flaw=flaw,
-        checksum=checksum,
-    )
-
-
-def _headers(text: str | None) -> Headers:
-    """Read the headers; damaged ones come out as none, and then the checksum does not agree."""
-    try:
-        return () if text is None else tuple((name, value) for name, value in json.loads(text))
-    except (ValueError, TypeError):
-        return ()
-
-
-def _owned(row: tuple[int, str, str, float | None, int]) -> Owned:
-    seq, state, billing, settled_at, owner = row
-    try:
-        settled_at = None if settled_at is None else float(settled_at)
-        return Owned(seq, State(state), Billing(billing), settled_at, owner)
-    except (ValueError, TypeError) as error:
-        raise LedgerError(f"entry {seq} is damaged: {error}") from error

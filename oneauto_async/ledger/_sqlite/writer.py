@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 from ...errors import LedgerError
 from .._books import Books
 from .._groups import Refused
+from .._orders import Claiming, Settling
 from . import owners
 from .connecting import connect, migrate, patiently, require_ours, transaction, translated
 from .file import Identity, close_to_others, companions, prepare
@@ -54,8 +55,9 @@ class Writer:
                 self._require_same_file()
                 with transaction(self._connection):
                     self._stay_signed_in()
+                    self._foresee(orders)
                     results = [self._carried_out(order) for order in orders]
-                    self._store.write_spending()
+                    self._store.write()
                 self._require_same_file()
         except BaseException:
             self._books.rolled_back()
@@ -64,6 +66,10 @@ class Writer:
             raise
         self._books.committed()
         return results
+
+    def _foresee(self, orders: Sequence[Order]) -> None:
+        keys = (order.key for order in orders if isinstance(order, Claiming))
+        self._store.foresee(keys, (order.claim for order in orders if isinstance(order, Settling)))
 
     def _carried_out(self, order: Order) -> Any:
         try:
@@ -108,7 +114,7 @@ class Writer:
         with transaction(self._connection):
             books.held.clear()
             books.lay_to_rest(now)
-            self._store.write_spending()
+            self._store.write()
             owners.bury(self._connection, books.owner)
         if any(path.exists() for path in companions(self._path)):
             _tidy(self._connection)

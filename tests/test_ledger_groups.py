@@ -1,0 +1,151 @@
+"""Orders that share a transaction: whatever the groups, they leave what they leave one at a time."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import attrs
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from support.examples import examples
+from support.ledgers import answer, doubt, entries_of, failure, key, nothing_known
+
+from oneauto_async import LedgerError, SystemClock
+from oneauto_async.ledger import Busy, Claim, Entry, HeldInDoubt, Kept, Ledger, MemoryLedger, SqliteLedger, Terms
+from oneauto_async.ledger._sqlite.portions import LARGEST, portions
+from oneauto_async.ledger.records import Limit, OverBudget
+
+ENDS = (answer(), nothing_known(), doubt(), failure())
+
+
+class Noon(SystemClock):
+    """It is always the same time of day."""
+
+    def wall(self) -> float:
+        return 1_800_000_000.0
+
+
+@attrs.frozen
+class Order:
+    """One thing asked of a ledger: of an id, an entry, or one of the claims that an earlier group handed out."""
+
+    what: str
+    number: int
+    refresh: bool = False
+    most: int | None = None
+
+
+Group: TypeAlias = list[Order]
+
+orders = st.one_of(
+    st.builds(Order, st.sampled_from(["claim", "claim as sent"]), st.integers(0, 3), st.booleans()),
+    st.builds(Order, st.just("claim as sent"), st.integers(0, 3), st.just(True), st.integers(1, 6)),
+    st.builds(Order, st.sampled_from(["resolve", "mark", "retract", *map(str, range(len(ENDS)))]), st.integers(0, 20)),
+)
+
+
+class Customer:
+    """Gives a ledger its orders, and notes what each brought."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self.ledger = ledger
+        self.claims: list[Claim] = []
+        self.ended: set[int] = set()
+        self.brought: list[Any] = []
+
+    async def give(self, group: Group, *, together: bool) -> None:
+        """Give a group of orders, all at once or each after the one before."""
+        works = [self.carry_out(order, list(self.claims)) for order in group]
+        results = await asyncio.gather(*works) if together else [await work for work in works]
+        self.claims += [result for result in results if isinstance(result, Claim)]
+        self.brought += map(brief, results)
+
+    async def carry_out(self, order: Order, claims: list[Claim]) -> Any:
+        if order.what.startswith("claim"):
+            limit = None if order.most is None else Limit(most=order.most)
+            sending = order.what == "claim as sent"
+            return await self.ledger.claim(key(order.number), Terms(refresh=order.refresh), limit, sending=sending)
+        if order.what == "resolve":
+            try:
+                return (await self.ledger.resolve(1 + order.number % 4, billed=order.number % 2 == 0)).seq
+            except LedgerError as refused:
+                return str(refused)
+        left = [claim for claim in claims if claim.seq not in self.ended]
+        if not left:
+            return None
+        return await self.carry_on(order.what, left[order.number % len(left)])
+
+    async def carry_on(self, what: str, claim: Claim) -> Any:
+        if what == "mark":
+            return await self.ledger.mark_sent(claim)
+        if what == "retract":
+            return self.ledger.retract(claim, failure())
+        self.ended.add(claim.seq)
+        return await self.ledger.settle(claim, ENDS[int(what)])
+
+
+def brief(result: Any) -> Any:
+    """Return what must be the same whichever ledger it is."""
+    match result:
+        case Claim(seq=seq, is_sent=is_sent):
+            return seq, is_sent
+        case Kept(entry=Entry(seq=seq)) | HeldInDoubt(entry=Entry(seq=seq)) | Busy(seq=seq):
+            return type(result), seq
+        case OverBudget(spending=spending):
+            return spending
+    return result
+
+
+async def outcome_of(ledger: Any, groups: list[Group], *, together: bool) -> tuple[list[Any], list[Entry], Any]:
+    async with ledger:
+        customer = Customer(ledger)
+        for group in groups:
+            await customer.give(group, together=together)
+        await ledger.flush()
+        spending = await ledger.spending("default", "api.example")
+        return customer.brought, await entries_of(ledger), spending
+
+
+@given(st.lists(st.lists(orders, min_size=1, max_size=12), max_size=6))
+@example([[Order("claim as sent", 0)], [Order("2", 0)], [Order("resolve", 0), Order("claim as sent", 0)]])
+@examples(300)
+def test_groups_leave_what_orders_leave_one_at_a_time(groups: list[Group]) -> None:
+    """What each brought, every entry, and what was spent."""
+
+    async def main(folder: str) -> None:
+        in_memory = await outcome_of(MemoryLedger(clock=Noon()), groups, together=False)
+        in_file = await outcome_of(SqliteLedger(Path(folder, "a.ledger"), clock=Noon()), groups, together=True)
+        assert in_file == in_memory
+
+    with tempfile.TemporaryDirectory() as folder:
+        asyncio.run(main(folder))
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 63, 64, 65, 200])
+def test_portions_are_all_rows_in_order_and_of_few_sizes(count: int) -> None:
+    """So that a statement for each size is made ready once."""
+    cut = list(portions(range(count)))
+    assert [row for portion in cut for row in portion] == list(range(count))
+    assert {len(portion) for portion in cut} <= {2**power for power in range(7)}
+    assert sum(len(portion) < LARGEST for portion in cut) <= 6
+
+
+@given(st.integers(0, 500))
+@examples(20)
+def test_a_large_group_is_as_good_as_many_small_ones(count: int) -> None:
+    """Every id is claimed, and settled, once."""
+
+    async def main(folder: str) -> None:
+        async with SqliteLedger(Path(folder, "a.ledger")) as ledger:
+            claims = await asyncio.gather(*(ledger.claim(key(n), Terms(), sending=True) for n in range(count)))
+            assert len({claim.seq for claim in claims if isinstance(claim, Claim)}) == count
+            await asyncio.gather(*(ledger.settle(claim, answer()) for claim in claims if isinstance(claim, Claim)))
+            assert (await ledger.spending("default", "api.example")).billed == count
+            assert (await ledger.verify()).problems == ()
+
+    with tempfile.TemporaryDirectory() as folder:
+        asyncio.run(main(folder))

@@ -11,6 +11,7 @@ import sqlite3
 import subprocess
 import sys
 from collections import Counter
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -54,6 +55,13 @@ def ids(tmp_path: Path) -> Path:
 def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
     """Run the command line inside this process."""
     return inside(monkeypatch, capsys)
+
+
+def answered(path: Path) -> int:
+    """Count the answers in a ledger that a run is using."""
+    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as file:
+        count: int = file.execute("SELECT count(*) FROM answers").fetchone()[0]
+        return count
 
 
 def by_id(path: Path) -> dict[str, str]:
@@ -139,7 +147,7 @@ def test_a_second_interruption_leaves_what_was_under_way_in_doubt(tmp_path: Path
     command = ("bulk", str(source), "-o", str(output), "--drain", "1000")
     with serve(simulator := Simulator()) as base_url:
         process = start(*command, env=live(base_url))
-        wait_until(lambda: simulator.total_billed == 3)
+        wait_until(lambda: simulator.total_billed == 3 and answered(tmp_path / "out.jsonl.ledger") == 2)
         process.send_signal(signal.SIGINT)
         read_until(process.stderr, "stopping: waiting at most 1000 s")
         process.send_signal(signal.SIGINT)

@@ -2,7 +2,8 @@
 
 What a group of orders will ask for is read at once beforehand, and what most of them write, new entries and the ends of
 claims, is written at once afterwards. Whoever asks for something else sees all that was written before: it is written
-down first, and what was read beforehand is forgotten as soon as anything else changes.
+down first. What was read beforehand is forgotten as soon as it may have changed; that this process has sent, or not
+sent, what it has claimed makes no difference to anyone who asks.
 """
 
 from __future__ import annotations
@@ -89,7 +90,7 @@ class SqliteStore:
         for service, asked in ids.items():
             self._foreseen.update(((service, vehicle_id), []) for vehicle_id in asked)
             for vehicle_id, *row in among(self._connection, _HISTORIES, (service,), asked):
-                self._foreseen[service, vehicle_id].append(row)
+                self._foreseen.setdefault((service, vehicle_id), []).append(row)
         self._standing = {seq for (seq,) in among(self._connection, _STANDING, (), (claim.seq for claim in claims))}
 
     def write(self) -> None:
@@ -117,11 +118,6 @@ class SqliteStore:
         insert(self._connection, _KEEP, self._kept)
         insert(self._connection, _ADD, self._added)
         self._settled, self._kept, self._added = [], [], []
-
-    def _write_first(self) -> None:
-        """Get ready to change an entry otherwise."""
-        self._write_entries()
-        self._forget_foreseen()
 
     # Reading.
 
@@ -169,7 +165,7 @@ class SqliteStore:
         return self._next_seq - 1
 
     def mark_sent(self, seq: int, now: float) -> None:
-        self._write_first()
+        self._write_entries()
         self._execute(
             "UPDATE lookups SET state = 'sent', billing = 'unknown', sent_at = ?, attempts = attempts + 1 "
             "WHERE seq = ?",
@@ -177,7 +173,7 @@ class SqliteStore:
         )
 
     def retract(self, seq: int, last: Settlement) -> None:
-        self._write_first()
+        self._write_entries()
         self._execute(
             "UPDATE lookups SET state = 'claimed', billing = 'not billed', status = ?, request_id = ?, note = ? "
             "WHERE seq = ?",
@@ -185,7 +181,8 @@ class SqliteStore:
         )
 
     def settle(self, seq: int, settlement: Settlement, answer: Answer | None, now: float) -> None:
-        self._write_first()
+        self._write_entries()
+        self._forget_foreseen()  # it may be an entry of any id
         service, claimed_at, state, billing = self._before(seq)
         self._end(seq, settlement, answer, now)
         before, after = share(State(state), Billing(billing)), share(settlement.state, settlement.billing)

@@ -155,12 +155,20 @@ class Exchange:
         key, raw_key = self._key.reveal(), self._key.reveal_bytes()
         if len(key) < SHORTEST_MASKED_KEY:
             return reply
-        if b"\\" in reply.body and self._spelt_key.search(reply.body):
+        if self._may_be_spelt(reply.body) and self._spelt_key.search(reply.body):
             reply = reply._replace(body=_without(self._spelt_key.pattern, reply.body))
         if raw_key not in reply.body and key not in " ".join([value for _, value in reply.headers]):
             return reply
         headers = tuple((name, value.replace(key, "***")) for name, value in reply.headers)
         return reply._replace(headers=headers, body=reply.body.replace(raw_key, b"***"))
+
+    def _may_be_spelt(self, body: bytes) -> bool:
+        """Tell in a moment whether any character of a key may be escaped in a body, which can be large."""
+        return b"\\u00" in body or (b"\\" in body and not self._is_spelt_plainly)
+
+    @cached_property
+    def _is_spelt_plainly(self) -> bool:
+        return not set('"\\/') & set(self._key.reveal())
 
     @cached_property
     def _spelt_key(self) -> re.Pattern[bytes]:

@@ -1,4 +1,4 @@
-"""A given limit against a server in another process, over a real socket: tens of seconds, so with ``-m slow``."""
+"""A given limit against a server in another process, over a real socket: tens of seconds, so with ``-m sockets``."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ async def run(base_url: str, rate: float, burst: int, count: int) -> tuple[float
     return took / ((count - burst) / rate + 0.03), batch.summary.wasted / count
 
 
-@pytest.mark.slow
+@pytest.mark.sockets
 @pytest.mark.asyncio
 @pytest.mark.parametrize(
     ("rate", "burst", "count"), [(5, 2, 40), (20, 50, 250), (50, 10, 500), (100, 2, 800), (200, 10, 2000)]

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING
 
 from ..errors import Billing, LedgerError
 from ..outcomes import Failed, Source
-from . import report
 from .estimating import require_leave
 from .exits import Exit, RefusedError, worst
 from .outputs import FileSink, StreamSink, silence_stdout, write_rest
 from .progress import Standing, counted, printable, say
 from .reaching import client_for
 from .records import FORMATS
+from .report import beginning, how_to_go_on, unread
+from .report import lines as report_lines
 from .watching import progress_on
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def run(job: Job) -> Exit:
         require_leave(job)
         with client_for(job.settings) as client:
             if not job.brief:
-                say(report.beginning(job))
+                say(beginning(job))
             asyncio.run(_supervised(client, job))
     finally:
         job.sink.discard()  # does nothing once the output has its name
@@ -162,9 +163,9 @@ def _reported(job: Job) -> Exit:
         raise RefusedError(f"{job.ledger_trouble}; nothing was sent", Exit.LEDGER)
     if isinstance(job.book.trouble, BrokenPipeError):
         silence_stdout()
-        say(report.unread(job))
+        say(unread(job))
     else:
-        say("\n".join(report.lines(job)))
+        say("\n".join(report_lines(job)))
         _save_the_rest(job)
         if job.ledger_trouble is not None:
             say(f"error: the run was stopped: {printable(str(job.ledger_trouble))}")
@@ -193,7 +194,7 @@ def _save_the_rest(job: Job) -> None:
     if job.kept is not None and job.settings.purse.ledger is None and job.book.has_answers:
         with contextlib.suppress(OSError):
             rest = write_rest(job.kept, left)
-    say("\n".join(report.how_to_go_on(job, len(left), rest)))
+    say("\n".join(how_to_go_on(job, len(left), rest)))
 
 
 def _refuse_trouble(job: Job) -> None:

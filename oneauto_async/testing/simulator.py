@@ -23,7 +23,8 @@ import attrs
 from ..endpoints import CAR_BIDIRECTIONAL_CHARGING, VAN_BIDIRECTIONAL_CHARGING
 from ..settings import RateLimit, require_whole
 from ._asgi import Message, Receive, Send, hung_up_within, send_response
-from ._gateway import KeyLimits, SimulatedAnswer, envelope, gateway_answer, support_headers
+from ._gateway import SimulatedAnswer, envelope, gateway_answer, support_headers
+from ._limits import KeyLimits
 from ._options import LimitChange, Outage, checked_changes, checked_keys, checked_quota, checked_range, failure
 from ._special import SPECIAL_IDS, special_answer
 from ._vans import van

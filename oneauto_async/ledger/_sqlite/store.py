@@ -123,7 +123,7 @@ class SqliteStore:
 
     def history(self, key: LedgerKey) -> list[Owned]:
         service = self._service(key.service)
-        rows = self._foreseen.pop((service, key.vehicle_id), None)
+        rows = self._foreseen.pop((service, key.vehicle_id), None)  # once: the answer may be that it is added
         if rows is None:
             self._write_entries()
             question = f"{PAST} WHERE service = ? AND vehicle_id = ? AND state <> 'failed'"
@@ -150,7 +150,6 @@ class SqliteStore:
         service, seq = self._service(key.service), self._new_seq()
         state, billing = (State.SENT, Billing.UNKNOWN) if sending else (State.CLAIMED, Billing.NOT_BILLED)
         sent_at = now if sending else None
-        self._foreseen.pop((service, key.vehicle_id), None)
         self._added.append(
             (seq, service, key.vehicle_id, state.value, billing.value, owner, int(sending), now, sent_at)
         )

@@ -24,7 +24,7 @@ ONE_BY_ONE = [pytest.param(each, marks=pytest.mark.slow if each.name in LONG els
 HELD = {
     ("200/s, 80 to 250 ms", False): Goal(1.03, 0.014),
     ("two processes share the key", False): Goal(1.08, 0.022),
-    (drawn(168).name, True): Goal(1.13, 0.025),  # two processes with a large burst: the first refusal is forgiven
+    (drawn(168).name, True): Goal(1.13, 0.025),  # two processes whose shares chance makes unequal
 }
 """What is held of the goals that are not reached with every seed yet."""
 

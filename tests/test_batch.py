@@ -65,13 +65,15 @@ async def test_the_summary_adds_up() -> None:
 
 
 @pytest.mark.parametrize("concurrency", [1, 5, 50])
-@asynchronous
-async def test_no_more_than_concurrency_are_under_way(concurrency: int) -> None:
+def test_no_more_than_concurrency_are_under_way(concurrency: int, clock: VirtualClock) -> None:
     """It is reached, and never exceeded."""
     simulator = Simulator(latency=0.05)
 
-    async with OneAutoClient.simulated(simulator) as client:
-        await client.lookup_many(range(4 * concurrency), concurrency=concurrency)
+    async def main() -> None:
+        async with OneAutoClient.simulated(simulator, clock=clock) as client:
+            await client.lookup_many(range(4 * concurrency), concurrency=concurrency)
+
+    clock.run(main())
 
     assert simulator.max_in_flight == concurrency
 

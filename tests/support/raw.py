@@ -72,6 +72,7 @@ class RawServer:
         self.max_in_flight = 0
         self.base_url = ""
         self._handlers: set[asyncio.Task[None]] = set()
+        self._ends: set[asyncio.Task[None]] = set()
 
     @property
     def requests(self) -> Counter[str]:
@@ -99,6 +100,14 @@ class RawServer:
             self.open -= 1
             self._handlers.discard(task)
             writer.close()
+            self._hear_the_end(writer)
+
+    def _hear_the_end(self, writer: asyncio.StreamWriter) -> None:
+        """Ask how the connection ended: asyncio's streams leave it to garbage collection, which may complain first."""
+        end = asyncio.create_task(writer.wait_closed())
+        self._ends.add(end)
+        end.add_done_callback(self._ends.discard)
+        end.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
 
     async def _serve(
         self, number: int, head: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter

@@ -318,7 +318,7 @@ def test_help_needs_no_key_and_loads_little(option: str) -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_an_interrupted_job_loses_nothing_that_was_paid(tmp_path: Path, ids: Path, number: signal.Signals) -> None:
     """The books of both sides agree, the rest is ready to be asked, and together they are all there was."""
-    output = tmp_path / "out.jsonl"
+    output = tmp_path / "our vans.jsonl"
     with serve(simulator := Simulator(latency=0.2)) as base_url:
         options = ("-o", str(output), "--no-ledger", "--concurrency", "10")
         process = start("bulk", str(ids), *options, env=live(base_url))
@@ -326,10 +326,10 @@ def test_an_interrupted_job_loses_nothing_that_was_paid(tmp_path: Path, ids: Pat
         process.send_signal(number)
         done = finish(process)
     billed = {record["evdb_vehicle_id"] for record in records(output.read_text()) if record["billing"] == "billed"}
-    left = set((tmp_path / "out.jsonl.rest.txt").read_text().split())
+    left = set((tmp_path / "our vans.jsonl.rest.txt").read_text().split())
     assert (done.returncode, billed) == (130, set(simulator.bills))
     assert (billed | left, billed & left) == (set(ids.read_text().split()), set())
-    assert f"bulk {output}.rest.txt -o {tmp_path / 'out.rest.jsonl'}" in done.stderr
+    assert f"bulk '{output}.rest.txt' -o '{tmp_path / 'our vans.rest.jsonl'}'" in done.stderr
     assert "Traceback" not in done.stderr
 
 

@@ -99,6 +99,12 @@ def test_ids_that_a_spreadsheet_rounded_are_refused(read: Reader, damaged: str) 
         read("vans.csv", f"id\n{damaged}\n")
 
 
+def test_the_mark_of_a_formula_that_failed_is_no_id(read: Reader) -> None:
+    """Its line is named, and nothing is asked."""
+    with pytest.raises(RefusedError, match=r"(?s)line 3.*#N/A is what a spreadsheet shows"):
+        read("vans.csv", "id\n12345\n#N/A\n")
+
+
 def test_reads_plain_lines(read: Reader) -> None:
     """Blank lines, comments and a heading are skipped; leading zeros and duplicates are kept."""
     ids = read("vans.txt", "\ufeff# ours\r\n\r\nevdb_vehicle_id\r\n 007 \r\n8 # Leeds\r\n007\r\n")

@@ -31,6 +31,7 @@ _SUFFIXES = {".csv": "csv", ".tsv": "tsv", ".txt": "lines", ".jsonl": "jsonl", "
 _ID_NAMES = ("evdbvehicleid", "evdbid", "vehicleid", "id")
 _DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab"}
 _DAMAGED = re.compile(r"\d+[.,]\d*([eE][+-]?\d+)?|\d+[eE]\+\d+")
+_FAILED_FORMULAS = frozenset({"#DIV/0!", "#N/A", "#NAME?", "#NULL!", "#NUM!", "#REF!", "#VALUE!"})
 
 Cell: TypeAlias = tuple[int, object]
 
@@ -111,6 +112,8 @@ def _canonical(value: object) -> str:
     identifier = canonical_id(value)  # type: ignore[arg-type]  # it refuses every other type itself
     if _DAMAGED.fullmatch(identifier):
         raise InvalidVehicleIdError(f"{identifier} looks like an id that a spreadsheet turned into a decimal number")
+    if identifier in _FAILED_FORMULAS:
+        raise InvalidVehicleIdError(f"{identifier} is what a spreadsheet shows for a formula that failed")
     return identifier
 
 

@@ -136,7 +136,8 @@ def how_to_go_on(job: Job, left: int, rest: Path | None) -> list[str]:
         return [f"{what}; running the same command again asks for every id{cost}"]
     assert job.output is not None
     onward = unused(job.output.with_name(f"{job.output.stem}.rest{job.output.suffix}"))
+    again = shlex.join(["oneauto-async", "bulk", str(rest), "-o", str(onward)])
     return [
-        f"{what}; they are in {rest}: run `oneauto-async bulk {rest} -o {onward}` for these alone",
+        printable(f"{what}; they are in {rest}: run `{again}` for these alone"),
         "running the same command again would ask, and pay, for the answered ids once more",
     ]

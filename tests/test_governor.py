@@ -578,6 +578,18 @@ def test_a_key_that_refuses_everything_from_some_moment_on_ends_lookups_within_t
     assert seconds < 60
 
 
+def test_a_slow_key_may_be_used_up_by_others_for_a_while(clock: VirtualClock) -> None:
+    """What it refuses for as long as sixteen calls take costs no id."""
+    away = [LimitChange(2, RateLimit(0.001)), LimitChange(18, RateLimit(1, burst=1))]
+    simulator = Simulator(rate=1, burst=1, limit_changes=away)
+
+    async def main() -> set[type]:
+        async with OneAutoClient.simulated(simulator, clock=clock, rate_limit=RateLimit(1, burst=1)) as client:
+            return set(map(type, await client.lookup_many(range(20))))
+
+    assert clock.run(main()) == {Found}
+
+
 def test_a_drought_that_does_not_end_turns_everyone_away_in_time(clock: VirtualClock) -> None:
     """A key that was taken away is asked by one at a time, and nobody waits for longer than the policy's total."""
     simulator = Simulator(rate=50, burst=10, limit_changes=[LimitChange(1, RateLimit(0.0001))])

@@ -39,6 +39,10 @@ DROUGHT = 3.0
 """Seconds in which a key that worked must have refused every call to be asked by one call at a time: others use it up,
 and asking more often would get no more of it."""
 
+MISSED, LONGEST_MISSED = 20.0, 20.0
+"""Calls of a key in whose time it must have accepted none before a lookup loses patience with it, and seconds that this
+may be at most: who shares a slow key may miss a few tokens by chance; a fast one that gives nothing looks slow."""
+
 
 @attrs.frozen(kw_only=True)
 class Patience:
@@ -141,8 +145,10 @@ class Governor:
 
     @property
     def key_works(self) -> bool:
-        """Whether a call was accepted a moment ago: else one at a time asks whether any is again."""
-        return self._clock.monotonic() - self._accepted_at < DROUGHT
+        """Whether a call was accepted a moment ago, or in the time in which a key of its rate accepts twenty."""
+        rate = self._pacer.rate or self._limit.rate
+        moment = DROUGHT if rate is None else max(DROUGHT, min(LONGEST_MISSED, MISSED / rate))
+        return self._clock.monotonic() - self._accepted_at < moment
 
     @property
     def spares_others(self) -> bool:

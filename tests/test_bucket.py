@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 import random
 
 from hypothesis import given
@@ -112,3 +113,23 @@ def test_a_token_comes_back_only_as_long_as_the_bucket_has_not_been_full() -> No
     before = bucket.level(60.0)
     bucket.put_back(0.0)
     assert bucket.level(60.0) == before
+
+
+@given(st.floats(1.0, 500.0), st.integers(2, 200), st.floats(0.0, 3.0))
+def test_a_full_bucket_runs_over_until_the_first_call_leaves(rate: float, burst: int, opening: float) -> None:
+    """The first calls have to open their connections, the later ones find them open: none comes too early."""
+    bucket, on_their_way = TokenBucket(rate, burst), list[tuple[float, float]]()
+    now = arrived_at = 0.0
+    level, arrived = float(burst), 0
+    while arrived < 2 * burst + 10:
+        granted = now + bucket.delay(now)
+        if not on_their_way or granted < on_their_way[0][0]:
+            now = granted
+            bucket.take(now)
+            heapq.heappush(on_their_way, (now if arrived else now + opening, now))
+            continue
+        now, granted = heapq.heappop(on_their_way)
+        bucket.leave(granted, now)
+        level, arrived_at = min(float(burst), level + (now - arrived_at) * rate) - 1.0, now
+        arrived += 1
+        assert level >= -1e-6

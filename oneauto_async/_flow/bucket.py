@@ -72,6 +72,7 @@ class TokenBucket:
         self._level = self._capacity
         self._filled_at = -math.inf
         self._last_full = -math.inf
+        self._is_full_there = False
         self._spacing = _Spacing(self._period) if burst == 1 else None
 
     def __repr__(self) -> str:
@@ -104,7 +105,7 @@ class TokenBucket:
         """Take one token; the level may go below zero by what was taken early."""
         level = self.level(now)
         if level >= self._capacity - ROUNDING:
-            self._last_full = now
+            self._last_full, self._is_full_there = now, True
         self._level, self._filled_at = level - 1.0, now
 
     def put_back(self, taken: float) -> None:
@@ -113,9 +114,16 @@ class TokenBucket:
             self._level = min(self._capacity, self._level + 1.0)
 
     def leave(self, granted: float, sent: float) -> None:
-        """Learn when a granted call began to leave: without room for jitter the next one keeps away from that."""
+        """Learn when a granted call began to leave.
+
+        Without room for jitter the next one keeps away from that. A gateway's bucket that was full is full until the
+        first call reaches it, whatever was granted meanwhile: what came in while a connection was opened has run over.
+        """
         if self._spacing is not None:
             self._filled_at = max(self._filled_at, granted + self._spacing.lateness(sent - granted))
+        elif self._is_full_there:
+            self._is_full_there = False
+            self._level -= (sent - self._last_full) * self.rate
 
     def accept(self) -> None:
         """Learn that a call was accepted: with no burst, the margin may shrink a little."""

@@ -133,3 +133,15 @@ def test_a_full_bucket_runs_over_until_the_first_call_leaves(rate: float, burst:
         level, arrived_at = min(float(burst), level + (now - arrived_at) * rate) - 1.0, now
         arrived += 1
         assert level >= -1e-6
+
+
+def test_a_bucket_that_was_found_empty_does_not_run_over() -> None:
+    """A refusal heard while another call opens its connection tells more than that the copy was full."""
+    bucket = TokenBucket(10.0, 11)
+    bucket.take(0.0)
+    bucket.drain(1.0, was_early=False)
+    emptied = bucket.level(1.5)
+
+    bucket.leave(0.0, 1.5)
+
+    assert bucket.level(1.5) == emptied

@@ -141,5 +141,6 @@ class TokenBucket:
         if was_early:
             self._cushion = min((self._burst - 1.0) / 2.0, self._cushion + 1.0)
         self._level, self._filled_at = min(self.level(now), -self._cushion), now
+        self._is_full_there = False
         if self._spacing is not None and was_early:
             self._spacing.widen()

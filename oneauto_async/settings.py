@@ -117,7 +117,8 @@ class RetryPolicy:
 
     Attributes:
         attempts: most requests for one lookup, over 429, 500, 503 and connections that failed before sending. A 429 is
-            counted only if the key accepted nothing since this lookup's previous try: a queue that moves is no failure.
+            counted only if the key accepted nothing since this lookup's previous try, nor for three seconds, or for
+            the time of twenty calls of a slow key (at most 20 s): a queue that moves is no failure.
         total: seconds from the first request to the last, waits included; also the longest a lookup waits for a shut
             gate before its first request.
         max_retry_after: the longest ``Retry-After`` that is waited out, in seconds. A longer one fails the lookup at

@@ -39,8 +39,8 @@ EXCERPT = 160
 LARGEST_ERROR = 16 * 1024
 """Bytes of an error body that are decoded to find its text; the gateway's have less than a hundred."""
 
-MOST_MEMBERS = 100_000
-"""Members an answer may have in all; a record has a dozen."""
+MOST_PARTS = 100_000
+"""Members and escaped characters an answer may have in all; a record has a dozen."""
 
 
 class Flaw(Enum):
@@ -225,7 +225,7 @@ def _content(status: int, body: bytes) -> Verdict:
     if not body.strip():
         return NoContent() if status == 206 else _malformed(status, "an empty body: charged, nothing delivered")
     if _is_overloaded(body):
-        return _malformed(status, "far more members than any record has")
+        return _malformed(status, "far more members or escapes than any record has")
     try:
         envelope = decode_json(body)
     except (ValueError, RecursionError) as error:
@@ -252,8 +252,8 @@ def _envelope(status: int, envelope: dict[str, Any]) -> Verdict:
 
 
 def _is_overloaded(body: bytes) -> bool:
-    """Tell a body whose decoding would take a second and hundreds of megabytes, by counting its members."""
-    return len(body) > MOST_MEMBERS and sum(map(body.count, (b",", b"[", b"{"))) > MOST_MEMBERS
+    """Tell a body whose decoding would take a second and hundreds of megabytes, by counting what it is made of."""
+    return len(body) > MOST_PARTS and sum(map(body.count, (b",", b"[", b"{", b"\\"))) > MOST_PARTS
 
 
 def _malformed(status: int, text: str) -> Rejected:

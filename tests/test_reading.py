@@ -213,10 +213,15 @@ def test_surplus_bytes_are_always_noticed(response: bytes, surplus: bytes) -> No
 
 
 def test_an_endless_series_of_interim_responses_is_cut() -> None:
-    """Each is small; together they have the bound of a head."""
+    """Each is small; together they have the bound of a head, and their number one of its own."""
     interim = b"HTTP/1.1 103 Early Hints\r\nLink: </style.css>\r\n\r\n"
     with pytest.raises(BadResponseError, match="4096 bytes of headers"):
         read(*[interim] * (1 + SMALL.head // len(interim)))
+
+    bare = b"HTTP/1.1 102 P\r\n\r\n"
+    assert read(bare * SMALL.interim + OK + b"Content-Length: 0\r\n\r\n").complete
+    with pytest.raises(BadResponseError, match="100 interim responses"):
+        read(bare * (SMALL.interim + 1))
 
 
 @pytest.mark.parametrize("size", [1, 7, 4096])

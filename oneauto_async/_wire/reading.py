@@ -28,11 +28,13 @@ class Bounds(NamedTuple):
     Attributes:
         head: bytes of status lines and headers, interim responses included.
         headers: header lines.
+        interim: responses (1xx) before the final one; each costs a parser.
         body: bytes of the body, before and after undoing a content coding.
     """
 
     head: int = 256 * 1024
     headers: int = 10_000
+    interim: int = 100
     body: int = 8 * 1024 * 1024
 
 
@@ -57,7 +59,7 @@ class ResponseReader:
 
     # One is made for each lookup: without a dictionary of its own it is smaller, and quicker to make.
     __slots__ = (
-        *("_beyond_head", "_bounds", "_head_seen", "_interim", "_parser", "_rest", "_start", "_tail"),
+        *("_beyond_head", "_bounds", "_head_seen", "_interim", "_interims", "_parser", "_rest", "_start", "_tail"),
         *("body", "complete", "framing", "head_complete", "headers", "is_coded", "keep_alive", "status"),
         *("surplus", "too_large"),
     )
@@ -67,6 +69,7 @@ class ResponseReader:
         self._parser: httptools.HttpResponseParser | None = None
         self._head_seen = 0
         self._interim = False
+        self._interims = 0
         self._rest = 0
         self._start = b""
         self._beyond_head = 0
@@ -145,6 +148,9 @@ class ResponseReader:
     def _expect_another_head(self) -> None:
         """Drop an interim response (1xx); the final one follows."""
         self._interim = False
+        self._interims += 1
+        if self._interims > self._bounds.interim:
+            raise BadResponseError(f"more than {self._bounds.interim} interim responses")
         self._start = b""
         self.release()
         self.headers = []

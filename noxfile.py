@@ -28,6 +28,9 @@ PYTHONS = [
 
 OLDEST = PYTHONS[0]
 
+PYTEST = ("pytest", "-n", "2", "--dist", "worksteal")
+"""Two at a time: half the tests wait for a process or a socket, and none measures seconds that another could take."""
+
 
 @nox.session(python=OLDEST)
 def lint(session: nox.Session) -> None:
@@ -48,21 +51,21 @@ def types(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """Run the fast tests."""
     session.install("-e", ".[test]")
-    session.run("pytest", *session.posargs)
+    session.run(*PYTEST, *session.posargs)
 
 
 @nox.session(python=OLDEST)
 def slow(session: nox.Session) -> None:
     """Run what takes minutes: a million ids, killed processes, power cuts, uvloop, all examples of properties."""
     session.install("-e", ".[test]", "uvloop>=0.20")
-    session.run("pytest", "-m", "slow or hypothesis", "--hypothesis-profile=full", *session.posargs)
+    session.run(*PYTEST, "-m", "slow or hypothesis", "--hypothesis-profile=full", *session.posargs)
 
 
 @nox.session(python=OLDEST)
 def scenarios(session: nox.Session) -> None:
     """Run the governor's scenarios in virtual time: each with ten seeds, and the grid."""
     session.install("-e", ".[test]")
-    session.run("pytest", "-m", "scenarios", *session.posargs)
+    session.run(*PYTEST, "-m", "scenarios", *session.posargs)
 
 
 @nox.session(python=OLDEST)
@@ -128,4 +131,4 @@ def dist(session: nox.Session) -> None:
     for name in ("pyproject.toml", "README.md", "noxfile.py", "LICENSE"):
         shutil.copy(name, trial)
     session.chdir(trial)
-    session.run("pytest", *session.posargs)
+    session.run(*PYTEST, *session.posargs)

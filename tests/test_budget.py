@@ -204,7 +204,7 @@ async def test_failures_cost_no_budget(ledger: Ledger | None) -> None:
     async with OneAutoClient.simulated(simulator, ledger=ledger, budget=Budget(max_billed=30)) as client:
         simulator.fail_next(20, 400)
         simulator.fail_next(5, 502)
-        simulator.fail_next(7, 503)
+        simulator.fail_next(2, 503)
         simulator.fail_next(3, 504)
         outcomes = await client.lookup_many(range(100), concurrency=50)
 

@@ -22,6 +22,7 @@ from support.cli import (
     live,
     oneauto,
     posix,
+    program,
     read_until,
     records,
     start,
@@ -112,7 +113,7 @@ def test_only_data_go_to_standard_output(ids: Path) -> None:
 def test_ids_come_from_standard_input(ids: Path) -> None:
     """The input named - is standard input."""
     with ids.open() as stream:
-        done = oneauto("bulk", "-", "--simulate", stdin=stream)
+        done = program("bulk", "-", "--simulate", stdin=stream)
     assert (done.returncode, len(records(done.stdout))) == (0, 200)
 
 
@@ -131,7 +132,7 @@ def test_lookup_prints_the_records_in_the_order_typed() -> None:
 def test_a_poor_terminal_loses_no_answer(form: str) -> None:
     """An ASCII locale shows every letter it lacks as an escape, or gets bytes of UTF-8."""
     env = environment(LANG="C", LC_ALL="C", PYTHONIOENCODING="ascii", PYTHONUTF8="0")
-    done = oneauto("lookup", "é", "日本", "3", "4", "--simulate", "--format", form, env=env)
+    done = program("lookup", "é", "日本", "3", "4", "--simulate", "--format", form, env=env)
     assert (done.returncode, "Traceback" in done.stderr) == (0, False)
     assert any(shown in done.stdout for shown in ("é", "\\xe9", "\\u00e9"))
 
@@ -433,7 +434,7 @@ def test_a_reader_that_has_seen_enough_is_no_drama(ids: Path) -> None:
 def test_a_full_disk_behind_standard_output_is_told(ids: Path) -> None:
     """The run stops with an error line instead of buying answers for nobody."""
     with Path("/dev/full").open("wb") as full:
-        done = oneauto("bulk", str(ids), "--simulate", stdout=full)
+        done = program("bulk", str(ids), "--simulate", stdout=full)
     assert (done.returncode, "error: standard output: No space left" in done.stderr) == (1, True)
 
 

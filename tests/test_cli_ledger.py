@@ -464,13 +464,13 @@ def test_an_id_in_doubt_twice_is_resolved_by_entry(ledger: Path) -> None:
     "command",
     [
         "ledger show books",
-        "ledger export books",
-        "ledger verify books",
+        pytest.param("ledger export books", marks=pytest.mark.slow),
+        pytest.param("ledger verify books", marks=pytest.mark.slow),
         f"estimate {VANS} -o out.csv",
         "simulate --port 0",
         "--help",
-        "--version",
-        "ledger show --help",
+        pytest.param("--version", marks=pytest.mark.slow),
+        pytest.param("ledger show --help", marks=pytest.mark.slow),
     ],
 )
 def test_a_standard_output_that_takes_nothing_is_told(ledger: Path, command: str, redirection: str) -> None:

@@ -8,7 +8,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from support.cli import VANS, Run, environment, finish, inside, listed, live, oneauto, posix, records, start, wait_until
+from support.cli import (
+    VANS,
+    Run,
+    environment,
+    finish,
+    inside,
+    listed,
+    live,
+    oneauto,
+    posix,
+    program,
+    records,
+    start,
+    wait_until,
+)
 
 from oneauto_async._cli import commands
 from oneauto_async._cli.reaching import Settings
@@ -94,7 +108,7 @@ def test_the_help_of_estimate_promises_no_records(run: Run) -> None:
 def test_an_estimate_is_readable_on_a_poor_terminal(tmp_path: Path) -> None:
     """A pound sign that the encoding lacks is an escape, and no crash."""
     env = environment(LANG="C", LC_ALL="C", PYTHONIOENCODING="ascii", PYTHONUTF8="0")
-    done = oneauto("estimate", str(listed(tmp_path, "1")), "--simulate", "--price", "0.5", env=env)
+    done = program("estimate", str(listed(tmp_path, "1")), "--simulate", "--price", "0.5", env=env)
     assert (done.returncode, "1 answer (\\xa30.50 at" in done.stdout) == (0, True)
 
 

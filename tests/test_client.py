@@ -351,7 +351,7 @@ class _ClosingTransport(httpx.AsyncBaseTransport):
         {"transport": "https"},
         {"http_client": httpx.Client()},
     ],
-    ids=str,
+    ids=lambda options: ", ".join(options),
 )
 def test_options_that_make_no_sense_are_refused_at_construction(options: dict[str, Any]) -> None:
     """Before any network, with a `ConfigurationError`."""

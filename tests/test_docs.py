@@ -46,7 +46,7 @@ RUN_THE_JOB = (
     "python3 -m venv .venv && .venv/bin/pip install -q '.[cli]' && "
     ".venv/bin/oneauto-async bulk docs/examples/vans.csv --simulate --rate 100 --burst 10 -o results.csv"
 )
-RUN_THE_TESTS = "python3 -m venv .venv && .venv/bin/pip install -q '.[test]' && .venv/bin/pytest"
+RUN_THE_TESTS = "python3 -m venv .venv && .venv/bin/pip install -q '.[test]' && .venv/bin/pytest -n 2"
 
 
 # What a page holds.

@@ -1,4 +1,4 @@
-"""The command line in processes of its own, as a person with or without a key runs it."""
+"""The command line as a person with or without a key runs it: in a process of its own, or inside the test's."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import IO, Any, TypeAlias
 
 import pytest
@@ -53,9 +54,38 @@ def finish(process: subprocess.Popen[str]) -> subprocess.CompletedProcess[str]:
     return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
 
 
-def oneauto(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
-    """Run the command line in a process of its own."""
+def program(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
+    """Run the command line in a process of its own, where its streams, its environment or its end matter."""
     return finish(start(*arguments, **options))
+
+
+def oneauto(
+    *arguments: str, env: dict[str, str] | None = None, cwd: Path | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run the command line inside this process: what it says and how it ends is the same, and nothing is loaded."""
+    with (
+        Path(os.devnull).open() as nothing,
+        TemporaryFile("w+", encoding="utf-8") as stdout,
+        TemporaryFile("w+", encoding="utf-8") as stderr,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        if cwd is not None:
+            patch.chdir(cwd)
+        variables = environment() if env is None else env
+        for name in set(os.environ) - set(variables):
+            patch.delenv(name)
+        for name, value in variables.items():
+            patch.setenv(name, value)
+        for name, replaced in {"stdin": nothing, "stdout": stdout, "stderr": stderr}.items():
+            patch.setattr(sys, name, replaced)
+        patch.setattr(sys, "argv", ["oneauto-async", *arguments])
+        code = main()
+        return subprocess.CompletedProcess(arguments, code, _read_again(stdout), _read_again(stderr))
+
+
+def _read_again(stream: IO[str]) -> str:
+    stream.seek(0)
+    return stream.read()
 
 
 def inside(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:

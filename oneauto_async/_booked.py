@@ -69,9 +69,9 @@ class BookedLookup(Lookup[T]):
         finally:
             self._give_back()
 
-    def interrupted(self) -> Outcome[T]:
-        """Return the outcome after the task was cancelled: what came is no doubt, though it came in that moment."""
-        return super().interrupted() if self.came is None else self._outcome(self._judge(self.came))
+    def _interrupted(self) -> Outcome[T]:
+        """What came is no doubt, though it came in the moment of the cancellation."""
+        return super()._interrupted() if self.came is None else self._outcome(self._judge(self.came))
 
     # Before the first request.
 

@@ -95,6 +95,12 @@ class Lookup(Generic[T]):
 
     def interrupted(self) -> Outcome[T]:
         """Return the outcome after the task was cancelled: in doubt if a request was under way."""
+        outcome = self._interrupted()
+        if self.tools.observers:
+            self._tell_of_end(outcome)
+        return outcome
+
+    def _interrupted(self) -> Outcome[T]:
         sent = self._may_have_left()
         return interrupted(self._facts(Billing.UNKNOWN if sent else Billing.NOT_BILLED), sent=sent)
 
@@ -149,6 +155,8 @@ class Lookup(Generic[T]):
             attempted = await self._asked(self.record)
         except BaseException:  # cancelled: the answer, if there is one, will not be heard
             governor.forget(grant)
+            if self.tools.observers and self.record is not None:
+                self._tell_of_cut(asked, grant)
             raise
         finally:
             self.flight.in_attempt = False
@@ -156,7 +164,8 @@ class Lookup(Generic[T]):
         ended = self._judge(attempted)
         self._tell_governor(grant, ended)
         if self.tools.observers:
-            self._tell_of_attempt(asked, grant, ended)
+            status = None if self.reply is None else self.reply.status
+            self._tell_of_attempt(asked, grant, status, type(ended).__name__, ended.billing)
         return ended
 
     def _asked(self, record: FlightRecord) -> Awaitable[Attempted]:
@@ -207,15 +216,19 @@ class Lookup(Generic[T]):
             case _:
                 governor.accept(grant)
 
-    def _tell_of_attempt(self, asked: float, grant: Grant, ended: Ended) -> None:
+    def _tell_of_cut(self, asked: float, grant: Grant) -> None:
+        billing = Billing.UNKNOWN if self._may_have_left() else Billing.NOT_BILLED
+        self._tell_of_attempt(asked, grant, None, "CutShort", billing)
+
+    def _tell_of_attempt(self, asked: float, grant: Grant, status: int | None, verdict: str, billing: Billing) -> None:
         if grant.at > asked:
             tell(self.tools.observers, Waited(evdb_vehicle_id=self.vehicle_id, seconds=grant.at - asked))
         event = AttemptEnded(
             evdb_vehicle_id=self.vehicle_id,
             attempt=self.attempts,
-            status=None if self.reply is None else self.reply.status,
-            verdict=type(ended).__name__,
-            billing=ended.billing,
+            status=status,
+            verdict=verdict,
+            billing=billing,
             elapsed=self.tools.clock.monotonic() - grant.at,
         )
         tell(self.tools.observers, event)

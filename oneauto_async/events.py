@@ -39,7 +39,8 @@ class AttemptEnded:
         evdb_vehicle_id: what it asked for.
         attempt: which request of its lookup it was, from 1.
         status: of the answer, or ``None`` if none came.
-        verdict: the name of what it means, as in ``Answer`` or ``Throttled``.
+        verdict: the name of what it means, as in ``Answer`` or ``Throttled``; ``CutShort`` if it was cancelled, or its
+            answer could not be written down.
         billing: whether it was charged.
         elapsed: seconds it took.
     """
@@ -84,7 +85,7 @@ class GateShut:
 
     Attributes:
         seconds: how long.
-        status: 429 or 503.
+        status: 429 if the key is to rest; 503 if the service is, whichever 5xx said so.
     """
 
     seconds: float

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+from typing import Any
 
 import pytest
 
-from oneauto_async import Found, OneAutoClient, RateLimit
+from oneauto_async import Billing, Found, OneAutoClient, RateLimit
 from oneauto_async.events import (
     AttemptEnded,
     CircuitChanged,
@@ -18,6 +20,7 @@ from oneauto_async.events import (
     Waited,
     log_events,
 )
+from oneauto_async.ledger import MemoryLedger
 from oneauto_async.testing import SIMULATOR_KEY, Simulator, VirtualClock
 
 
@@ -45,6 +48,30 @@ def test_an_attempt_and_its_lookup_are_told(clock: VirtualClock) -> None:
     assert (attempt.evdb_vehicle_id, attempt.attempt, attempt.status, attempt.verdict) == ("1", 1, 200, "Answer")
     assert isinstance(lookup, LookupEnded)
     assert (lookup.outcome, lookup.billing.value) == ("Found", "billed")
+
+
+@pytest.mark.parametrize("ledger", [None, MemoryLedger()])
+def test_a_request_that_is_cut_short_is_told(clock: VirtualClock, ledger: MemoryLedger | None) -> None:
+    """Closing the client ends it, in doubt; a lookup that only waits for its turn ends without a request."""
+    told: list[Event] = []
+
+    async def main() -> None:
+        simulator = Simulator(latency=60)
+        options: dict[str, Any] = {"clock": clock, "observers": [told.append], "ledger": ledger}
+        async with OneAutoClient.simulated(simulator, rate_limit=RateLimit(0.01), **options) as client:
+            lookups = [asyncio.create_task(client.lookup(vehicle_id)) for vehicle_id in ("1", "2")]
+            await clock.sleep(1)
+        await asyncio.gather(*lookups)
+
+    clock.run(main())
+
+    (attempt,) = [event for event in told if isinstance(event, AttemptEnded)]
+    assert (attempt.verdict, attempt.status, attempt.billing) == ("CutShort", None, Billing.UNKNOWN)
+    ends = {event.evdb_vehicle_id: event for event in told if isinstance(event, LookupEnded)}
+    assert {name: (end.outcome, end.attempts) for name, end in ends.items()} == {
+        "1": ("InDoubt", 1),
+        "2": ("NotSent", 0),
+    }
 
 
 def test_a_refusal_and_the_gate_are_told(clock: VirtualClock) -> None:

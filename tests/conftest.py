@@ -18,6 +18,11 @@ from oneauto_async.testing import VirtualClock, refuse_live_hosts
 examples.register()
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what takes longest, so that no worker is left with it when the others have nothing more to do."""
+    items.sort(key=lambda item: item.get_closest_marker("longest") is None)
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_collection_finish() -> None:
     """Spare the collector what stays until the end: thousands of tests, looked through again and again, take long."""

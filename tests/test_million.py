@@ -36,6 +36,7 @@ def resident() -> int:
     return int(pages) * 4096
 
 
+@pytest.mark.longest
 @pytest.mark.slow
 @pytest.mark.asyncio
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="resident memory is read from Linux's /proc")

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import ssl
 import warnings
-from collections.abc import AsyncIterable, Awaitable, Callable, Hashable, Iterable
+from collections.abc import Awaitable, Callable, Hashable, Iterable
 from decimal import Decimal
 from functools import partial
 from types import TracebackType
@@ -15,6 +15,13 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeVar, overload
 import attrs
 import httpx
 
+from ._arguments import (
+    callables,
+    require_countable,
+    require_kind,
+    require_ledger,
+    require_many,
+)
 from ._batch import Batch, Ids
 from ._flow.flights import Flight, Flights, FutureSeat, Seat
 from ._flow.governor import Governor
@@ -113,12 +120,12 @@ class OneAutoClient:
     ) -> None:
         require_whole("max_concurrency", max_concurrency, 1)
         require_label("account", account)
-        _require_kind("retry", retry, RetryPolicy)
-        _require_kind("rate_limit", rate_limit, RateLimit, Governor)
-        _require_kind("timeouts", timeouts, Timeouts)
-        _require_ledger(ledger)
+        require_kind("retry", retry, RetryPolicy)
+        require_kind("rate_limit", rate_limit, RateLimit, Governor)
+        require_kind("timeouts", timeouts, Timeouts)
+        require_ledger(ledger)
         _require_compatible(ssl_context, transport, http_client)
-        _require_countable(budget, ledger)
+        require_countable(budget, ledger)
         self._key = find_api_key(api_key)
         self._base_url = find_base_url(base_url, sandbox)
         self._max_concurrency = max_concurrency
@@ -130,7 +137,7 @@ class OneAutoClient:
         self._ssl_context = ssl_context
         self._transport = transport
         self._given_http_client = http_client
-        self._observers = _callables(observers)
+        self._observers = callables(observers)
         self._clock = SystemClock() if clock is None else clock
         self._governor = rate_limit if isinstance(rate_limit, Governor) else Governor(rate_limit, clock=self._clock)
         self._slots = asyncio.Semaphore(max_concurrency)
@@ -391,7 +398,7 @@ class OneAutoClient:
         Raises:
             ConfigurationError: before anything is sent.
         """
-        _require_many(ids)
+        require_many(ids)
         require_whole("concurrency", self._max_concurrency if concurrency is None else concurrency, 1)
         require_seconds("deadline", deadline)
         return Batch(
@@ -467,7 +474,7 @@ class OneAutoClient:
             LedgerError: the ledger cannot be read.
         """
         self._require_open()
-        _require_many(ids)
+        require_many(ids)
         wishes = self._wishes(max_age, refresh, budget)
         prices = [Decimal(given.price) for given in (budget, self._budget) if given is not None and given.price]
         return await plan(ids, self._books, self._route(endpoint), wishes, self._policy.resend_in_doubt, *prices[:1])
@@ -492,7 +499,7 @@ class OneAutoClient:
     def _route(self, endpoint: Endpoint[T]) -> Route[T]:
         route = self._routes.get(endpoint)
         if route is None:
-            _require_kind("endpoint", endpoint, Endpoint)
+            require_kind("endpoint", endpoint, Endpoint)
             route = self._routes[endpoint] = Route(endpoint)
         return route
 
@@ -526,7 +533,7 @@ class OneAutoClient:
         require_seconds("max_age", max_age)
         if not isinstance(refresh, bool):
             raise ConfigurationError(f"refresh must be True or False, got {refresh!r}")
-        _require_countable(budget, self._ledger, of_batch=True)
+        require_countable(budget, self._ledger, of_batch=True)
         if budget is None and (self._ledger is None or (max_age is None and not refresh)):
             return None
         return self._opened_books().wishes(max_age, refresh, budget)
@@ -581,42 +588,6 @@ class _Desk:
 
     def keep_untaken(self, outcomes: Iterable[Outcome[Any]]) -> None:
         self.client._keep_untaken(outcomes, self.route)
-
-
-def _require_many(ids: object) -> None:
-    if isinstance(ids, str | bytes | bytearray) or not isinstance(ids, Iterable | AsyncIterable):
-        raise ConfigurationError(
-            f"ids must be an iterable of ids, not one {type(ids).__name__}; for one id use lookup()"
-        )
-
-
-def _require_kind(name: str, value: object, *kinds: type) -> None:
-    """Refuse an argument that is of another class, before anything begins."""
-    if not isinstance(value, kinds):
-        wanted = " or ".join(kind.__name__ for kind in kinds)
-        raise ConfigurationError(f"{name} must be of {wanted}, got {value!r}")
-
-
-def _require_ledger(ledger: object) -> None:
-    if ledger is not None and (isinstance(ledger, type) or not hasattr(ledger, "mark_sent")):
-        raise ConfigurationError(f"ledger must be a ledger, such as SqliteLedger('answers.ledger'), got {ledger!r}")
-
-
-def _callables(observers: object) -> tuple[Observer, ...]:
-    given = tuple(observers) if isinstance(observers, Iterable) else (observers,)
-    if not isinstance(observers, Iterable) or not all(callable(observer) for observer in given):
-        raise ConfigurationError(f"observers must be an iterable of callables, got {observers!r}")
-    return given
-
-
-def _require_countable(budget: object, ledger: object, *, of_batch: bool = False) -> None:
-    if budget is None:
-        return
-    if not isinstance(budget, Budget):
-        raise ConfigurationError(f"budget must be a Budget, got {type(budget).__name__}")
-    if budget.since is not None and (ledger is None or of_batch):
-        whose = "a batch's budget counts that batch" if of_batch else "without a ledger a budget counts this client"
-        raise ConfigurationError(f"Budget.since is for a client with a ledger: {whose}")
 
 
 def _require_compatible(

@@ -52,7 +52,7 @@ LAYERS = [
     {"outcomes", "settings", "events", "endpoints", "_ids", "_json", "_retry_after"},
     {"_classify", "_structure", "ledger"},
     {"_wire"},
-    {"_flow", "transport"},
+    {"_arguments", "_flow", "transport"},
     {"_report"},
     {"_lookup", "_batch"},
     {"_bookkeeping"},

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from oneauto_async import Found, OneAutoClient, RateLimit
 from oneauto_async._flow.calls import Fate, Grant, History
 from oneauto_async._flow.cycle import FEWEST_AGAIN, FIRST_CALLS, SHARE, SO_FAR, UNNOTICED, Cycle
+from oneauto_async._flow.given import RECENT
 from oneauto_async._flow.measuring import measure, sustained
-from oneauto_async._flow.pacing import RECENT, Pacer, Phase
+from oneauto_async._flow.pacing import Pacer, Phase
 from oneauto_async._flow.ramp import AT_ONCE, DOUBLING, FEW, FIRST_RATE, WINDOW, Ramp
 from oneauto_async._flow.sharing import Sharing
 from oneauto_async._flow.stepping import FAR_AFTER, KNOWN, Steps

@@ -14,7 +14,7 @@ from enum import Enum
 import attrs
 
 from ..settings import LOWEST_RATE as LOWEST_GIVEN
-from . import surge
+from . import given, surge
 from .bucket import ROUNDING
 from .calls import NOISE, REMEMBERED, Fate, Grant, History, Moment
 from .cycle import FEWEST_AGAIN, SHORTEST, UNNOTICED, Cycle
@@ -48,27 +48,8 @@ NO_ROOM = 1.5
 PATIENCE = 1.1
 """Cycles without any 429 after which the limit may have risen: the cushion should have been used up after one."""
 
-TOLERANCE = 0.04
-"""How far below a given limit a measurement may be and not contradict it."""
-
 LATE = 3.0
 """Usual round trips after which a refusal is late: how fast calls left meanwhile says nothing of the key."""
-
-RECENT = 64
-STARVED = 0.35
-STARVED_ON_EVEN_WAYS = 0.7
-EVEN = 0.05
-MANY = 512
-UNEVEN = 0.5
-RECENT_AT_STOPS = 16
-STARVED_AT_STOPS = 0.75
-"""Of so many calls to a key with hardly any burst, whose limit is given, fewer were accepted than uneven ways explain:
-others use it, or it is lower, and going on at that rate would only be refused. On ways that differ by less than a
-twentieth of a token's time, or than a half and after many calls, some are refused until the margin is wide enough, but
-never that many. Sooner where each refusal stops all calls."""
-
-BY_CHANCE = 1
-"""Refused of as many calls to a key with a burst whose limit is given: one came earlier than the cushion allows for."""
 
 LONGEST_BURST = 4.0
 """Seconds: a burst that lasts for longer is rather a rate that is too low."""
@@ -330,23 +311,14 @@ class Pacer:
 
     def _contradicts_nothing(self, interval: Interval, stop: float) -> bool:
         """Tell whether a call was only early, and the limit that was given still holds."""
-        if self._phase is not Phase.FREE or self._is_lower or interval.high < self._ceiling * (1.0 - TOLERANCE):
+        if self._phase is not Phase.FREE or self._is_lower or given.is_contradicted(self._ceiling, interval):
             return False
-        if self._is_narrow:  # only early, unless hardly any is accepted
-            if stop:
-                return self._history.accepted_share(RECENT_AT_STOPS) >= STARVED_AT_STOPS
-            return not self._is_starved(self._history.unevenness * self._ceiling)
-        if self._history.refused_of(RECENT) <= BY_CHANCE:
+        if self._is_narrow:
+            return not given.is_starved(self._history, self._ceiling, stop)
+        if given.was_by_chance(self._history):
             return True
         self._sharing.suspect()  # there was a cushion: somebody else has taken those tokens
         return False
-
-    def _is_starved(self, unevenness: float) -> bool:
-        """Tell whether fewer calls are accepted than ways explain that differ by so many tokens' time."""
-        share = self._history.accepted_share
-        if share(RECENT) < (STARVED_ON_EVEN_WAYS if unevenness < EVEN else STARVED):
-            return True
-        return unevenness < UNEVEN and share(MANY) < STARVED_ON_EVEN_WAYS
 
     def _step_up(self, now: float) -> None:
         self._change_rate(now, self._steps.up(self._cycle.length, self._behind, self._burst, is_far=self._is_far))

@@ -1,0 +1,48 @@
+"""Whether a refusal says that a limit which was given is too high, or only that a call was early. Pure."""
+
+from __future__ import annotations
+
+from .calls import History
+from .measuring import Interval
+
+TOLERANCE = 0.04
+"""How far below a given limit a measurement may be and not contradict it."""
+
+RECENT = 64
+STARVED = 0.35
+STARVED_ON_EVEN_WAYS = 0.7
+EVEN = 0.05
+MANY = 512
+UNEVEN = 0.5
+RECENT_AT_STOPS = 16
+STARVED_AT_STOPS = 0.75
+"""Of so many calls to a key with hardly any burst, whose limit is given, fewer were accepted than uneven ways explain:
+others use it, or it is lower, and going on at that rate would only be refused. On ways that differ by less than a
+twentieth of a token's time, or than a half and after many calls, some are refused until the margin is wide enough, but
+never that many. Sooner where each refusal stops all calls."""
+
+BY_CHANCE = 1
+"""Refused of as many calls to a key with a burst whose limit is given: one came earlier than the cushion allows for."""
+
+
+def is_contradicted(rate: float, measured: Interval) -> bool:
+    """Tell whether what was measured is lower than the rate that was given."""
+    return measured.high < rate * (1.0 - TOLERANCE)
+
+
+def was_by_chance(history: History) -> bool:
+    """Tell whether so few calls were refused lately that one of a key with a burst was only early."""
+    return history.refused_of(RECENT) <= BY_CHANCE
+
+
+def is_starved(history: History, rate: float, stop: float) -> bool:
+    """Tell whether fewer calls of a key without a burst are accepted than uneven ways explain.
+
+    ``stop`` is for how many seconds each refusal stops all calls; 0 if it does not.
+    """
+    share, unevenness = history.accepted_share, history.unevenness * rate  # of the time of a token
+    if stop:
+        return share(RECENT_AT_STOPS) < STARVED_AT_STOPS
+    if share(RECENT) < (STARVED_ON_EVEN_WAYS if unevenness < EVEN else STARVED):
+        return True
+    return unevenness < UNEVEN and share(MANY) < STARVED_ON_EVEN_WAYS

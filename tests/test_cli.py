@@ -17,6 +17,7 @@ from support.cli import (
     CANARY,
     PATIENCE,
     VANS,
+    answered,
     environment,
     finish,
     live,
@@ -341,7 +342,7 @@ def test_a_second_interruption_does_not_wait(tmp_path: Path) -> None:
     output = tmp_path / "out.jsonl"
     with serve(simulator := Simulator()) as base_url:
         process = start("bulk", str(tmp_path / "ids.txt"), "-o", str(output), "--drain", "1000", env=live(base_url))
-        wait_until(lambda: simulator.total_billed == 3)
+        wait_until(lambda: simulator.total_billed == 3 and answered(tmp_path / "out.jsonl.ledger") == 2)
         process.send_signal(signal.SIGINT)
         read_until(process.stderr, "stopping: waiting at most 1000 s")
         process.send_signal(signal.SIGINT)

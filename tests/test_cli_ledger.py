@@ -11,7 +11,6 @@ import sqlite3
 import subprocess
 import sys
 from collections import Counter
-from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +19,7 @@ from support.cli import (
     PATIENCE,
     VANS,
     Run,
+    answered,
     environment,
     finish,
     inside,
@@ -55,13 +55,6 @@ def ids(tmp_path: Path) -> Path:
 def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
     """Run the command line inside this process."""
     return inside(monkeypatch, capsys)
-
-
-def answered(path: Path) -> int:
-    """Count the answers in a ledger that a run is using."""
-    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as file:
-        count: int = file.execute("SELECT count(*) FROM answers").fetchone()[0]
-        return count
 
 
 def by_id(path: Path) -> dict[str, str]:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import IO, Any, TypeAlias
@@ -112,6 +114,13 @@ def listed(folder: Path, *identifiers: str) -> Path:
 def records(text: str) -> list[dict[str, Any]]:
     """Read JSON Lines."""
     return [json.loads(line) for line in text.splitlines()]
+
+
+def answered(path: Path) -> int:
+    """Count the answers in a ledger that a run is using."""
+    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as file:
+        count: int = file.execute("SELECT count(*) FROM answers").fetchone()[0]
+        return count
 
 
 def live(base_url: str, key: str = SIMULATOR_KEY) -> dict[str, str]:

@@ -20,6 +20,7 @@ from support.cli import (
     answered,
     environment,
     finish,
+    listed,
     live,
     oneauto,
     posix,
@@ -333,6 +334,23 @@ def test_an_interrupted_job_loses_nothing_that_was_paid(tmp_path: Path, ids: Pat
     assert (billed | left, billed & left) == (set(ids.read_text().split()), set())
     assert f"bulk '{output}.rest.txt' -o '{tmp_path / 'our vans.rest.jsonl'}'" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@posix
+def test_a_killed_run_leaves_its_answers_and_the_next_names_them(tmp_path: Path) -> None:
+    """They may be the only place of what was paid for, and nothing removes them."""
+    source, output = listed(tmp_path, "1", "SIM-SILENT", "2"), tmp_path / "out[1].jsonl"
+    with serve(Simulator()) as base_url:
+        command = ("bulk", str(source), "-o", str(output), "--no-ledger")
+        process = start(*command, env=live(base_url))
+        wait_until(lambda: sum(part.read_bytes().count(b"\n") for part in tmp_path.glob(".out*.part")) == 2)
+        process.kill()
+        finish(process)
+        (part,) = tmp_path.glob(".out*.part")
+        listed(tmp_path, "3")
+        again = oneauto(*command, env=live(base_url))
+    assert {record["evdb_vehicle_id"] for record in records(part.read_text())} == {"1", "2"}
+    assert f"{part} is of another run with this output" in again.stderr
 
 
 @posix

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import itertools
 import os
 import secrets
@@ -154,6 +155,9 @@ class FileSink:
 
     Records are appended to a hidden file in the same folder as they finish, so that a machine that dies half way leaves
     the paid answers there; `commit` sorts them if need be and renames.
+
+    Attributes:
+        left_behind: the hidden files of other runs of the same target, which were killed or are still going on.
     """
 
     def __init__(self, target: Path, form: Format, rows: int) -> None:
@@ -169,6 +173,7 @@ class FileSink:
         self._last_row = -1
         self._is_sorted = True
         self._is_stranded = False
+        self.left_behind = _parts_of(target)
         self._part = _Part(self._target)
         self._part.append(form.heading)
 
@@ -230,7 +235,7 @@ class _Part:
     """
 
     def __init__(self, target: Path) -> None:
-        self.path = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
+        self.path = _hidden(target)
         self.size = 0
         try:
             self._file = self.path.open("x+b", buffering=0)
@@ -267,6 +272,17 @@ class _Part:
     def _write_all(self, data: bytes) -> None:
         while data:
             data = data[self._file.write(data) :]
+
+
+def _hidden(target: Path) -> Path:
+    return target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
+
+
+def _parts_of(target: Path) -> list[Path]:
+    try:
+        return sorted(target.parent.glob(f".{glob.escape(target.name)}.{'[0-9a-f]' * 8}.part"))
+    except OSError:  # a folder that may be written and not read
+        return []
 
 
 def checked_target(path: Path) -> Path:
@@ -322,7 +338,7 @@ def rest_path(output: Path) -> Path:
 def write_rest(output: Path, ids: list[str]) -> Path:
     """Write the ids that a run left unasked next to its output, one per line, ready to be an input."""
     path = rest_path(output)
-    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    part = _hidden(path)
     part.write_text("".join(f"{identifier}\n" for identifier in ids), encoding="utf-8")
     return part.replace(path)
 

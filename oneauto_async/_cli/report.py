@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING
 
 from ..errors import Billing
-from .outputs import unused
+from .outputs import FileSink, unused
 from .progress import counted, printable
 from .records import OUTCOMES
 
@@ -20,13 +20,21 @@ if TYPE_CHECKING:
 __all__ = ["beginning", "how_to_go_on", "lines", "unread"]
 
 
-def beginning(job: Job) -> str:
-    """Return the line before the first call."""
+def beginning(job: Job) -> list[str]:
+    """Return the lines before the first call."""
     book = job.book
     ledger = job.settings.purse.ledger
     books = "" if ledger is None else f"; ledger: {ledger}"
     what = f"{_different(job)} in {counted(book.total, 'row', 'rows')}"
-    return printable(f"asking for {what} of {job.source}{books}")
+    return [printable(f"asking for {what} of {job.source}{books}"), *_left_behind(job)]
+
+
+def _left_behind(job: Job) -> Iterator[str]:
+    for part in job.sink.left_behind if isinstance(job.sink, FileSink) else ():
+        yield printable(
+            f"{part} is of another run with this output, which was killed or is still going on: "
+            "it may hold answers that were paid for"
+        )
 
 
 def _different(job: Job) -> str:

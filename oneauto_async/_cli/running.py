@@ -45,7 +45,7 @@ def run(job: Job) -> Exit:
         require_leave(job)
         with client_for(job.settings) as client:
             if not job.brief:
-                say(beginning(job))
+                say("\n".join(beginning(job)))
             asyncio.run(_supervised(client, job))
     finally:
         job.sink.discard()  # does nothing once the output has its name

@@ -33,7 +33,7 @@ def _left_behind(job: Job) -> Iterator[str]:
     for part in job.sink.left_behind if isinstance(job.sink, FileSink) else ():
         yield printable(
             f"{part} is of another run with this output, which was killed or is still going on: "
-            "it may hold answers that were paid for"
+            "look for paid answers in it that no ledger has before you remove it"
         )
 
 

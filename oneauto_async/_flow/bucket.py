@@ -72,7 +72,7 @@ class TokenBucket:
         self._level = self._capacity
         self._filled_at = -math.inf
         self._last_full = -math.inf
-        self._is_full_there = False
+        self._before_first = 0  # calls granted since it was full, as long as none of them has left
         self._spacing = _Spacing(self._period) if burst == 1 else None
 
     def __repr__(self) -> str:
@@ -104,8 +104,10 @@ class TokenBucket:
     def take(self, now: float) -> None:
         """Take one token; the level may go below zero by what was taken early."""
         level = self.level(now)
-        if level >= self._capacity - ROUNDING:
-            self._last_full, self._is_full_there = now, True
+        if self._before_first:
+            self._before_first += 1
+        elif level >= self._capacity - ROUNDING:
+            self._last_full, self._before_first = now, 1
         self._level, self._filled_at = level - 1.0, now
 
     def put_back(self, taken: float) -> None:
@@ -113,17 +115,24 @@ class TokenBucket:
         if taken >= self._last_full:
             self._level = min(self._capacity, self._level + 1.0)
 
+    def miss(self, taken: float) -> None:
+        """Learn that a granted call will not leave: a full bucket there does not wait for it."""
+        if self._before_first and taken >= self._last_full:
+            self._before_first -= 1
+
     def leave(self, granted: float, sent: float) -> None:
         """Learn when a granted call began to leave.
 
         Without room for jitter the next one keeps away from that. A gateway's bucket that was full is full until the
-        first call reaches it, whatever was granted meanwhile: what came in while a connection was opened has run over.
+        first call reaches it, whatever was granted meanwhile: what came in while a connection was opened, or the event
+        loop was busy, has run over.
         """
         if self._spacing is not None:
             self._filled_at = max(self._filled_at, granted + self._spacing.lateness(sent - granted))
-        elif self._is_full_there:
-            self._is_full_there = False
-            self._level -= (sent - self._last_full) * self.rate
+        elif self._before_first:
+            now = max(sent, self._filled_at)
+            self._level = min(self.level(now), self._capacity - self._before_first + (now - sent) * self.rate)
+            self._filled_at, self._before_first = now, 0
 
     def accept(self) -> None:
         """Learn that a call was accepted: with no burst, the margin may shrink a little."""
@@ -141,6 +150,6 @@ class TokenBucket:
         if was_early:
             self._cushion = min((self._burst - 1.0) / 2.0, self._cushion + 1.0)
         self._level, self._filled_at = min(self.level(now), -self._cushion), now
-        self._is_full_there = False
+        self._before_first = 0
         if self._spacing is not None and was_early:
             self._spacing.widen()

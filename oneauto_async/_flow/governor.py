@@ -211,14 +211,13 @@ class Governor:
     def sent(self, grant: Grant, moment: float) -> None:
         """Learn when the request of a grant began to leave: a connection may have had to be opened first."""
         grant.left = moment
-        self._pacer.leave(grant)
-        if self._bucket is not None:
-            self._bucket.leave(grant.at, moment)
+        self._leave(grant)
 
     def accept(self, grant: Grant) -> None:
         """Learn that the service answered, and refused nothing."""
         self._accepted, self._accepted_at = self._accepted + 1, self._clock.monotonic()
         self._retries_left = min(MOST_RETRIES, self._retries_left + RETRIES_PER_SUCCESS)
+        self._leave(grant)
         if self._bucket is not None:
             self._bucket.accept()
         self._pacer.accept(grant, self._accepted_at)
@@ -232,6 +231,7 @@ class Governor:
         now = self._clock.monotonic()
         self._throttled += 1
         stop = 0.0 if retry_after is None or self.spares_others else retry_after
+        self._leave(grant)
         self._pacer.throttle(grant, now, stop)
         if self._bucket is not None:
             self._bucket.drain(now, was_early=self._pacer.phase is Phase.FREE)
@@ -248,6 +248,7 @@ class Governor:
         """Learn of a 500 or 503; a ``Retry-After`` in seconds holds everyone, then one canary goes first."""
         now = self._clock.monotonic()
         self._unavailable += 1
+        self._leave(grant)
         self._fail(grant, now)
         if retry_after is not None:
             self._shut(now, retry_after, Cause.UNAVAILABLE)
@@ -262,6 +263,7 @@ class Governor:
     def forget(self, grant: Grant) -> None:
         """Learn that a granted call was cancelled: it says nothing, and may have taken a token."""
         self._failed += 1
+        self._miss(grant)
         self._pacer.forget(grant)
         self._circuit.forget(grant)
         self._drought.forget(grant)
@@ -280,6 +282,7 @@ class Governor:
         """Learn that the quota is used up: nobody who waits is let through, and new calls fail for a while."""
         now = self._clock.monotonic()
         self._throttled += 1
+        self._leave(grant)
         self._pacer.forget(grant)
         self._drought.forget(grant)
         self._quota.used_up(grant, now)
@@ -336,7 +339,18 @@ class Governor:
         self._quota.take(grant)
         return grant
 
+    def _leave(self, grant: Grant) -> None:
+        if not grant.has_left:
+            self._pacer.leave(grant)
+            if self._bucket is not None:
+                self._bucket.leave(grant.at, grant.left)
+
+    def _miss(self, grant: Grant) -> None:
+        if self._bucket is not None and not grant.has_left:
+            self._bucket.miss(grant.at)
+
     def _fail(self, grant: Grant, now: float) -> None:
+        self._miss(grant)
         self._pacer.forget(grant)
         self._quota.forget(grant)
         self._drought.forget(grant)

@@ -259,6 +259,8 @@ class OneAutoClient:
 
     def _own_http_client(self) -> httpx.AsyncClient:
         transport = self._transport or HTTP11Transport(self._ssl_context, max_connections=self._max_concurrency)
+        if isinstance(transport, HTTP11Transport) and self._base_url.startswith("https:"):
+            transport.prepare_tls()  # else the first lookup, which has a grant by then, would hold up those behind it
         return httpx.AsyncClient(transport=transport, trust_env=False)
 
     # Looking up.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import gc
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -12,7 +11,6 @@ import pytest_asyncio
 from support import examples
 from support.raw import RawServer, raw_server
 
-from oneauto_async._wire import http11
 from oneauto_async.testing import VirtualClock, refuse_live_hosts
 
 examples.register()
@@ -48,15 +46,6 @@ def _own_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.delenv("ONE_AUTO_API_KEY", raising=False)
     with refuse_live_hosts():
         yield
-
-
-_shared_ssl_context = functools.cache(http11.default_ssl_context)
-
-
-@pytest.fixture(autouse=True)
-def _authorities_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every client reads a hundred authorities when it is made: that takes longer than most tests."""
-    monkeypatch.setattr(http11, "default_ssl_context", _shared_ssl_context)
 
 
 @pytest.fixture

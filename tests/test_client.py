@@ -40,8 +40,10 @@ from oneauto_async import (
     Timeouts,
 )
 from oneauto_async._flow.flights import Flight, Flights, FutureSeat
+from oneauto_async._wire import http11
 from oneauto_async.ledger import SqliteLedger
 from oneauto_async.testing import Simulator, VirtualClock
+from oneauto_async.transport import HTTP11Transport
 
 asynchronous = pytest.mark.asyncio
 
@@ -179,6 +181,23 @@ async def test_a_client_is_opened_once() -> None:
         pass
     with pytest.raises(ClientClosedError):
         await client.__aenter__()
+
+
+@asynchronous
+async def test_opening_a_client_reads_the_authorities_if_it_will_need_them(
+    server: RawServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Lookups that hold a grant would have to wait for that; without TLS nobody does."""
+    read: list[str] = []
+    monkeypatch.setattr(http11, "default_ssl_context", lambda: read.append("authorities"))
+
+    async with client_of(server) as client:
+        await client.bidirectional_charging("13003")
+    assert not read
+    async with OneAutoClient(CANARY_KEY, base_url="https://127.0.0.1:9"):
+        assert read == ["authorities"]
+    async with OneAutoClient(CANARY_KEY, base_url="https://127.0.0.1:9", transport=HTTP11Transport()):
+        assert len(read) == 2
 
 
 def test_a_second_event_loop_is_refused() -> None:

@@ -735,6 +735,6 @@ async def test_the_environment_is_not_read(server: RawServer, monkeypatch: pytes
     for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     monkeypatch.setenv("SSL_CERT_FILE", "/nowhere")
-    monkeypatch.setattr(http11, "default_ssl_context", default_ssl_context)  # its own, and not the tests' shared one
+    monkeypatch.setattr(http11, "default_ssl_context", default_ssl_context.__wrapped__)  # made here and now
     async with ours() as client:
         assert (await client.get(server.base_url + PATH)).content == ANSWER

@@ -145,10 +145,9 @@ class History:
         fates = [call.fate is Fate.ACCEPTED for call in self._known(calls)]
         return sum(fates) / calls if len(fates) == calls else 1.0
 
-    def refused_of(self, calls: int) -> float:
-        """Count those of so many newest calls that were refused; infinity if it is known of fewer."""
-        fates = [call.fate for call in self._known(calls)]
-        return fates.count(Fate.REFUSED) if len(fates) == calls else math.inf
+    def refused_of(self, calls: int) -> int:
+        """Count those of so many newest calls that were refused."""
+        return sum(call.fate is Fate.REFUSED for call in self._known(calls))
 
     def _known(self, calls: int) -> Iterator[Grant]:
         return islice((call for call in reversed(self._calls) if call.is_known), calls)

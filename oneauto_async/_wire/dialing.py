@@ -34,7 +34,7 @@ class Origin(NamedTuple):
 async def dial(
     origin: Origin,
     make: Callable[[], Connection],
-    ssl_context: ssl.SSLContext | None,
+    tls: ssl.SSLContext | None,
     seconds: float,
     under_way: set[asyncio.Timeout],
 ) -> Connection:
@@ -52,7 +52,7 @@ async def dial(
     under_way.add(limit)
     try:
         async with limit:
-            return await _connect(origin, make, ssl_context if origin.scheme == "https" else None)
+            return await _connect(origin, make, tls)
     except TimeoutError:
         raise httpx.ConnectTimeout(f"no connection to {origin} within {seconds:g} s") from None
     except (OSError, UnicodeError) as error:  # an impossible host name fails in its IDNA encoding

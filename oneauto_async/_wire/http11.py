@@ -118,6 +118,13 @@ class HTTP11Transport(httpx.AsyncBaseTransport):
             _undo_coding(record, self._bounds.body)
         return reader
 
+    def prepare_tls(self) -> None:
+        """Read the authorities now, which takes tens of milliseconds, and not when the first connection needs them."""
+        self._tls()
+
+    def _tls(self) -> ssl.SSLContext:
+        return self._ssl_context or default_ssl_context()
+
     async def aclose(self) -> None:
         """Close every connection at once, those in use included."""
         if self._pool is not None:
@@ -142,7 +149,7 @@ class HTTP11Transport(httpx.AsyncBaseTransport):
         if self._pool is None:
             self._loop = loop
             self._pool = Pool(
-                ssl_context=self._ssl_context or default_ssl_context(),
+                tls=self._tls,
                 most=self._max_connections,
                 expiry=self._keepalive_expiry,
                 bounds=self._bounds,
@@ -158,6 +165,7 @@ class HTTP11Transport(httpx.AsyncBaseTransport):
         return self._stand_in
 
 
+@functools.cache  # reading the authorities takes longer than all else about a client
 def default_ssl_context() -> ssl.SSLContext:
     """Return a context that trusts certifi's authorities; the standard library's own defaults forbid TLS before 1.2."""
     import certifi  # only needed by a client that opens TLS connections of its own

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections import deque
+from collections.abc import Callable
 from contextlib import suppress
 
 import httpx
@@ -21,9 +22,9 @@ class Pool:
     the other side may be about to close.
     """
 
-    def __init__(self, *, ssl_context: ssl.SSLContext | None, most: int, expiry: float, bounds: Bounds) -> None:
-        """Hold at most ``most`` connections, idle ones for ``expiry`` seconds."""
-        self._ssl_context = ssl_context
+    def __init__(self, *, tls: Callable[[], ssl.SSLContext], most: int, expiry: float, bounds: Bounds) -> None:
+        """Hold at most ``most`` connections, idle ones for ``expiry`` seconds; those that need ``tls`` ask for it."""
+        self._tls = tls
         self._most = most
         self._expiry = expiry
         self._bounds = bounds
@@ -166,7 +167,8 @@ class Pool:
 
     async def _open(self, origin: Origin, connect: float) -> Connection:
         self._require_open()
-        connection = await dial(origin, self._make, self._ssl_context, connect, self._dials)
+        tls = self._tls() if origin.scheme == "https" else None
+        connection = await dial(origin, self._make, tls, connect, self._dials)
         self._all.add(connection)
         self.opened += 1
         try:

@@ -21,7 +21,7 @@ others use it, or it is lower, and going on at that rate would only be refused. 
 twentieth of a token's time, or than a half and after many calls, some are refused until the margin is wide enough, but
 never that many. Sooner where each refusal stops all calls."""
 
-BY_CHANCE = 3
+BY_CHANCE = 1
 """Refused of as many calls to a key with a burst whose limit is given: one came earlier than the cushion allows for."""
 
 

@@ -1,4 +1,4 @@
-"""Opening one connection within its time: resolving, connecting by happy eyeballs (RFC 8305), TLS."""
+"""Opening connections within their time: resolving, connecting by happy eyeballs (RFC 8305), TLS."""
 
 from __future__ import annotations
 
@@ -6,11 +6,14 @@ import asyncio
 import socket
 import ssl
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from functools import partial
 from typing import Any, NamedTuple, TypeAlias
 
+import attrs
 import httpx
 
+from .._waiting import start
 from .connection import Connection
 
 HAPPY_EYEBALLS_DELAY = 0.25
@@ -18,6 +21,8 @@ HAPPY_EYEBALLS_DELAY = 0.25
 
 
 Start: TypeAlias = Callable[[], Coroutine[Any, Any, Connection]]
+
+Address: TypeAlias = tuple[str, int]
 
 
 class Origin(NamedTuple):
@@ -31,43 +36,94 @@ class Origin(NamedTuple):
         return f"{self.scheme}://{self.host}:{self.port}"
 
 
-async def dial(
-    origin: Origin,
-    make: Callable[[], Connection],
-    tls: ssl.SSLContext | None,
-    seconds: float,
-    under_way: set[asyncio.Timeout],
-) -> Connection:
-    """Return the protocol of a new connection, ready to be written to.
+@attrs.define(eq=False)
+class _Lookup:
+    """A name being looked up, for everyone who dials it."""
 
-    While it lasts its time limit is among those ``under_way``, for whoever wants to end it early.
+    answer: asyncio.Task[list[Address]]
+    waiting: int = 0
 
-    Raises:
-        httpx.ConnectTimeout: it took longer than ``seconds``.
-        httpx.ConnectError: refused, not resolved, or TLS failed; the cause tells which.
 
-    Cancellation passes through and leaves no socket behind.
+class Dialer:
+    """Opens connections, any number at once.
+
+    Arguments:
+        make: the protocol of a new connection.
+        tls: the context for https, asked for when it is needed.
     """
-    limit = asyncio.timeout(seconds)
-    under_way.add(limit)
-    try:
-        async with limit:
-            return await _connect(origin, make, tls)
-    except TimeoutError:
-        raise httpx.ConnectTimeout(f"no connection to {origin} within {seconds:g} s") from None
-    except (OSError, UnicodeError) as error:  # an impossible host name fails in its IDNA encoding
-        raise httpx.ConnectError(f"no connection to {origin}: {error}") from error
-    finally:
-        under_way.discard(limit)
+
+    def __init__(self, make: Callable[[], Connection], tls: Callable[[], ssl.SSLContext]) -> None:
+        self._make = make
+        self._tls = tls
+        self._limits: set[asyncio.Timeout] = set()
+        self._lookups: dict[Origin, _Lookup] = {}
+
+    async def dial(self, origin: Origin, seconds: float) -> Connection:
+        """Return the protocol of a new connection, ready to be written to.
+
+        Raises:
+            httpx.ConnectTimeout: it took longer than ``seconds``.
+            httpx.ConnectError: refused, not resolved, or TLS failed; the cause tells which.
+
+        Cancellation passes through and leaves no socket behind.
+        """
+        tls = self._tls() if origin.scheme == "https" else None
+        limit = asyncio.timeout(seconds)
+        self._limits.add(limit)
+        try:
+            async with limit:
+                return await _connect(await self._resolve(origin), origin, self._make, tls)
+        except TimeoutError:
+            raise httpx.ConnectTimeout(f"no connection to {origin} within {seconds:g} s") from None
+        except (OSError, UnicodeError) as error:  # an impossible host name fails in its IDNA encoding
+            raise httpx.ConnectError(f"no connection to {origin}: {error}") from error
+        finally:
+            self._limits.discard(limit)
+
+    def give_up(self) -> None:
+        """Let the time of everyone who dials be over."""
+        for limit in self._limits:
+            with suppress(RuntimeError):  # it is just running out by itself
+                limit.reschedule(0)
+
+    async def _resolve(self, origin: Origin) -> list[Address]:
+        """Return the addresses of a host: whoever asks while its name is looked up already waits for that answer."""
+        if _is_address(origin.host):
+            return [(origin.host, origin.port)]
+        lookup = self._lookups.get(origin)
+        if lookup is None:
+            lookup = self._lookups[origin] = _Lookup(start(_look_up(origin), "oneauto look up"))
+        lookup.waiting += 1
+        try:
+            return await asyncio.shield(lookup.answer)
+        finally:
+            lookup.waiting -= 1
+            if not lookup.waiting:
+                lookup.answer.cancel()
+                del self._lookups[origin]
 
 
-async def _connect(origin: Origin, make: Callable[[], Connection], tls: ssl.SSLContext | None) -> Connection:
+def _is_address(host: str) -> bool:
+    for family in (socket.AF_INET, socket.AF_INET6):
+        with suppress(OSError):
+            socket.inet_pton(family, host)
+            return True
+    return False
+
+
+async def _look_up(origin: Origin) -> list[Address]:
+    infos = await asyncio.get_running_loop().getaddrinfo(origin.host, origin.port, type=socket.SOCK_STREAM)
+    return list(dict.fromkeys((str(address[0]), int(address[1])) for *_, address in infos))
+
+
+async def _connect(
+    addresses: list[Address], origin: Origin, make: Callable[[], Connection], tls: ssl.SSLContext | None
+) -> Connection:
     """Try the addresses of the host, each a little after the one before it, and return the first that answers.
 
     asyncio has happy eyeballs of its own, but leaves a socket open when it is cancelled in the wrong moment; uvloop has
     none.
     """
-    addresses = await _resolve(origin)
     if len(addresses) == 1:
         return await _connect_to(addresses[0], origin, make, tls)
     tries: list[asyncio.Task[Connection]] = []
@@ -82,8 +138,8 @@ async def _connect(origin: Origin, make: Callable[[], Connection], tls: ssl.SSLC
 async def _first_to_connect(starts: list[Start], tries: list[asyncio.Task[Connection]]) -> Connection:
     """Start one try after the other; return the first success, taken out of ``tries``, where only losers are left."""
     failure: BaseException | None = None
-    for number, start in enumerate(starts, 1):
-        tries.append(asyncio.create_task(start(), name="oneauto connect"))
+    for number, connect in enumerate(starts, 1):
+        tries.append(asyncio.create_task(connect(), name="oneauto connect"))
         patience = HAPPY_EYEBALLS_DELAY if number < len(starts) else None
         while tries:
             done, _ = await asyncio.wait(tries, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
@@ -103,13 +159,8 @@ def _close_what_came(loser: asyncio.Task[Connection]) -> None:
         loser.result().close()
 
 
-async def _resolve(origin: Origin) -> list[tuple[str, int]]:
-    infos = await asyncio.get_running_loop().getaddrinfo(origin.host, origin.port, type=socket.SOCK_STREAM)
-    return list(dict.fromkeys((str(address[0]), int(address[1])) for *_, address in infos))
-
-
 async def _connect_to(
-    address: tuple[str, int], origin: Origin, make: Callable[[], Connection], tls: ssl.SSLContext | None
+    address: Address, origin: Origin, make: Callable[[], Connection], tls: ssl.SSLContext | None
 ) -> Connection:
     loop, name = asyncio.get_running_loop(), origin.host if tls is not None else None
     connection = make()

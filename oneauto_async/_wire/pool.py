@@ -11,7 +11,7 @@ from contextlib import suppress
 import httpx
 
 from .connection import Connection
-from .dialing import Origin, dial
+from .dialing import Dialer, Origin
 from .reading import Bounds
 
 
@@ -24,7 +24,7 @@ class Pool:
 
     def __init__(self, *, tls: Callable[[], ssl.SSLContext], most: int, expiry: float, bounds: Bounds) -> None:
         """Hold at most ``most`` connections, idle ones for ``expiry`` seconds; those that need ``tls`` ask for it."""
-        self._tls = tls
+        self._dialer = Dialer(self._make, tls)
         self._most = most
         self._expiry = expiry
         self._bounds = bounds
@@ -33,7 +33,6 @@ class Pool:
         self._waiters: deque[asyncio.Future[None]] = deque()
         self._sweeper: asyncio.TimerHandle | None = None
         self._all: set[Connection] = set()
-        self._dials: set[asyncio.Timeout] = set()
         self._closed = False
         self.opened = 0
 
@@ -87,9 +86,7 @@ class Pool:
     def close(self) -> None:
         """Close every connection, lent ones included."""
         self._closed = True
-        for limit in self._dials:
-            with suppress(RuntimeError):  # it is just running out by itself
-                limit.reschedule(0)
+        self._dialer.give_up()
         if self._sweeper is not None:
             self._sweeper.cancel()
         for connection in tuple(self._all):
@@ -167,8 +164,7 @@ class Pool:
 
     async def _open(self, origin: Origin, connect: float) -> Connection:
         self._require_open()
-        tls = self._tls() if origin.scheme == "https" else None
-        connection = await dial(origin, self._make, tls, connect, self._dials)
+        connection = await self._dialer.dial(origin, connect)
         self._all.add(connection)
         self.opened += 1
         try:

@@ -143,6 +143,20 @@ def test_a_full_bucket_runs_over_until_the_first_call_leaves(
         assert level >= -1e-6 - (stalled > 0.0 and granted < first_left)
 
 
+def test_a_busy_event_loop_lets_one_call_out_beyond_a_full_bucket_that_none_has_reached() -> None:
+    """Nobody knows whether those that were granted before it have waited as well."""
+    bucket = TokenBucket(50.0, 10)
+    for _ in range(9):
+        bucket.take(0.0)
+
+    assert bucket.level(1.0) == 1.0
+    bucket.take(1.0)
+    assert bucket.level(1.0) == 0.0
+    bucket.leave(0.0, 1.0)
+    assert bucket.level(1.0) < 0.0
+    assert bucket.level(2.0) == bucket.level(60.0) > 9.0
+
+
 def test_a_bucket_that_was_found_empty_does_not_run_over() -> None:
     """A refusal heard while another call opens its connection tells more than that the copy was full."""
     bucket = TokenBucket(10.0, 11)

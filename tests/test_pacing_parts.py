@@ -168,20 +168,23 @@ def test_a_given_limit_without_burst_that_is_too_high_is_left_for_what_the_key_a
 
 
 @pytest.mark.parametrize(
-    ("accepted", "reached"), [(18, 25.0), (200, None)], ids=["of the first calls", "of calls that all were accepted"]
+    ("accepted", "refused", "reached"),
+    [(18, 2, 25.0), (18, 1, None), (200, 1, None)],
+    ids=["two of the first calls", "one of the first calls", "one of many"],
 )
 def test_a_given_limit_is_shared_in_halves_to_begin_with_unless_the_key_gives_it(
-    accepted: int, reached: float | None
+    accepted: int, refused: int, reached: float | None
 ) -> None:
-    """Nothing is known yet of how much others take; but one call refused of many was only early."""
+    """Nothing is known yet of how much others take; but a single refused call was only early."""
     pacer, now = Pacer(ceiling=50.0, burst=10.0), 0.0
-    for number in range(1, accepted + 2):
+    for number in range(1, accepted + refused + 1):
         grant, now = Grant(number, now), now + 0.02
         pacer.take(grant)
         pacer.leave(grant)
         if number <= accepted:
             pacer.accept(grant, now + TRIP)
-    pacer.throttle(grant, now + TRIP)
+        else:
+            pacer.throttle(grant, now + TRIP)
 
     assert pacer.rate == reached
 

@@ -92,9 +92,14 @@ class TokenBucket:
     def _capacity(self) -> float:
         return self._burst - self._cushion
 
+    @property
+    def _most(self) -> float:
+        """Calls that may go out at once: of those beyond a full bucket that none has reached yet, one at a time."""
+        return max(1.0, self._capacity - self._before_first) if self._before_first else self._capacity
+
     def level(self, now: float) -> float:
         """Return the tokens there are at ``now``."""
-        return min(self._capacity, self._level + (now - self._filled_at) * self.rate)
+        return min(self._most, self._level + (now - self._filled_at) * self.rate)
 
     def delay(self, now: float) -> float:
         """Return the seconds from ``now`` until there is a whole token; 0 if there is one."""
@@ -107,7 +112,7 @@ class TokenBucket:
         if self._before_first:
             self._before_first += 1
         elif level >= self._capacity - ROUNDING:
-            self._last_full, self._before_first = now, 1
+            self._last_full, self._before_first = now, int(self._spacing is None)
         self._level, self._filled_at = level - 1.0, now
 
     def put_back(self, taken: float) -> None:

@@ -12,6 +12,7 @@ from scenarios.grid import drawn
 from scenarios.named import NAMED, STEADY
 from scenarios.scenario import Goal, Scenario, run
 from scenarios.week import run_week, week
+from scenarios.world import Gap, Limit, World
 
 HOW = pytest.mark.parametrize("told", [True, False], ids=["given", "learnt"])
 EACH = pytest.mark.parametrize("scenario", NAMED, ids=str)
@@ -65,6 +66,18 @@ def test_each_scenario_reaches_its_goal_whatever_the_seed(scenario: Scenario, se
 def test_the_whole_grid_reaches_its_goals(number: int, told: bool) -> None:
     """Other keys, other ways, several troubles at once."""
     require_goal(drawn(number), number, told=told)
+
+
+@pytest.mark.parametrize(
+    "limit", [Limit(50, 10), Limit(200, 10), Limit(20, 3)], ids="{0.rate}/s, burst {0.burst}".format
+)
+def test_a_busy_start_does_not_cost_a_given_limit(limit: Limit) -> None:
+    """As in a new process: the first calls have been let out, and something holds the event loop up before they leave."""
+    world = World(limit=limit, connecting=0.06, stalls=(Gap(0.005, 0.05),))
+    result = run(Scenario(name="", world=world, count=500, given=Goal(), learnt=Goal()), 0, given=True)
+
+    assert result.turned_away == 0
+    assert result.took < 1.02 * result.ideal
 
 
 def test_the_same_seed_gives_the_same_run() -> None:

@@ -72,7 +72,7 @@ def test_the_whole_grid_reaches_its_goals(number: int, told: bool) -> None:
     "limit", [Limit(50, 10), Limit(200, 10), Limit(20, 3)], ids="{0.rate}/s, burst {0.burst}".format
 )
 def test_a_busy_start_does_not_cost_a_given_limit(limit: Limit) -> None:
-    """As in a new process: the first calls have been let out, and something holds the event loop up before they leave."""
+    """As in a new process: the first calls are let out, and something holds the event loop up before they leave."""
     world = World(limit=limit, connecting=0.06, stalls=(Gap(0.005, 0.05),))
     result = run(Scenario(name="", world=world, count=500, given=Goal(), learnt=Goal()), 0, given=True)
 

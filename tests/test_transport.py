@@ -6,6 +6,7 @@ import asyncio
 import gzip
 import socket
 import ssl
+import threading
 import time
 import zlib
 from collections.abc import Callable, Coroutine, Iterator
@@ -28,7 +29,7 @@ from support.raw import (
     serving,
     trusting,
 )
-from support.sockets import black_hole
+from support.sockets import black_hole, until
 
 from oneauto_async import Failed, MalformedAnswerError, OneAutoClient
 from oneauto_async._wire import http11
@@ -348,6 +349,55 @@ async def test_an_address_that_hangs_does_not_hold_up_the_other(
         async with ours() as client:
             assert (await client.get("http://two-addresses.invalid" + PATH)).content == ANSWER
         assert time.monotonic() - started < 3
+
+
+def slow_resolver(monkeypatch: pytest.MonkeyPatch, server: RawServer) -> tuple[list[str], threading.Event]:
+    """Let every name lead to a server once the event is set; return the names that were asked for, and the event."""
+    port, asked, may_answer = httpx.URL(server.base_url).port, list[str](), threading.Event()
+
+    def resolve(host: str, *args: Any, **options: Any) -> Any:
+        asked.append(host)
+        may_answer.wait(5)
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port))]
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+    return asked, may_answer
+
+
+@pytest.mark.asyncio
+async def test_all_who_dial_a_host_at_once_look_its_name_up_once(
+    server: RawServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A resolver has a few threads; whoever leaves takes nothing from the others, and an address needs none."""
+    asked, may_answer = slow_resolver(monkeypatch, server)
+    async with ours() as client:
+        gets = [asyncio.create_task(client.get("http://name.invalid" + PATH)) for _ in range(20)]
+        await until(lambda: bool(asked))
+        gets[0].cancel()
+        await asyncio.sleep(0)
+        may_answer.set()
+        answers = await asyncio.gather(*gets, return_exceptions=True)
+        await client.get(server.base_url + PATH)
+
+    assert [type(answer) for answer in answers] == [asyncio.CancelledError] + [httpx.Response] * 19
+    assert asked == ["name.invalid"]
+
+
+@pytest.mark.asyncio
+async def test_a_name_nobody_waits_for_any_more_is_forgotten(
+    server: RawServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No task is left behind, and the next one to dial looks it up anew."""
+    asked, may_answer = slow_resolver(monkeypatch, server)
+    async with ours() as client:
+        with pytest.raises(httpx.ConnectTimeout):
+            await client.get("http://name.invalid" + PATH, timeout=httpx.Timeout(5, connect=0.05))
+        await asyncio.sleep(0)
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+        may_answer.set()
+        assert (await client.get("http://name.invalid" + PATH)).content == ANSWER
+
+    assert asked == ["name.invalid"] * 2
 
 
 def _resolve_to(monkeypatch: pytest.MonkeyPatch, addresses: list[tuple[str, int]]) -> None:

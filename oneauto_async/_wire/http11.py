@@ -35,6 +35,9 @@ class HTTP11Transport(httpx.AsyncBaseTransport):
     speaks no HTTP/2 and knows no proxies: use `httpx.AsyncHTTPTransport` for those. It follows no redirects, keeps no
     cookies and reads no environment. It needs asyncio, or uvloop.
 
+    A host is looked up once for all connections that are opened at the same time. The authorities are read once for
+    all transports, when the first one needs them.
+
     When httpx's stock transport is mocked (respx, pytest-httpx), requests go there and no byte leaves.
 
     Arguments:

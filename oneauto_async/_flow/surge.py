@@ -26,9 +26,10 @@ REFUSED = 2.0
 """Calls that may be refused because of a surge that finds the limit unchanged: those beyond the rate on their way."""
 
 FIRST_GUESS = 0.25
-GUESS_STEPS = 2
+GUESS_STEPS = 5
 """The share by which the copy fills faster than the first guess of the rate, which may be far too low: at least, and up
-to twice that where hardly a call is on its way behind one that is refused. It doubles after so many raises."""
+to twice that where hardly a call is on its way behind one that is refused. It doubles after so many raises, which are
+threefold: a guess is seldom lower, and the higher the pace beyond the limit, the more is refused at once."""
 
 PARTS_OF_CYCLE = 8
 PARTS_OF_BURST = 4

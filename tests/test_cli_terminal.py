@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 COUNT = 5
 
+AGAIN = 3.0
+"""Seconds after which a person who hears nothing presses Ctrl-C once more."""
+
 # The process takes the terminal for its own, so that Ctrl-C reaches it, and the simulator for a service that is paid.
 AT_A_TERMINAL = """
 import fcntl, sys, termios
@@ -55,6 +58,15 @@ class Person:
     def types(self, keys: str) -> None:
         """Press keys."""
         os.write(self._descriptor, keys.encode())
+
+    def answers(self, keys: str, question: str) -> None:
+        """Press keys; Ctrl-C again if nothing comes of it: one that falls between question and reading is not heard."""
+        self.types(keys)
+        while keys == "\x03" and self.process.poll() is None and not self.seen.partition(question)[2].strip("^C\r\n"):
+            if select.select([self._descriptor], [], [], AGAIN)[0]:
+                self._reads()
+            else:
+                self.types(keys)
 
     def stays(self) -> int:
         """Read to the end, and return the exit code."""
@@ -119,7 +131,7 @@ def test_a_person_is_asked_once_whether_to_spend(tmp_path: Path, keys: str, code
     with serve(simulator := Simulator()) as base_url, at_a_terminal(*command, env=live(base_url)) as person:
         person.waits_for("Ask for them? [y/N] ")
         asked = (simulator.requests.total(), f"most it can cost: {COUNT} answers (£2.50" in person.seen)
-        person.types(keys)
+        person.answers(keys, "[y/N] ")
         ended = person.stays()
         sent = simulator.requests.total()
     assert (asked, ended, sent) == ((0, True), code, COUNT if code == 0 else 0)

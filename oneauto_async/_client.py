@@ -190,12 +190,13 @@ class OneAutoClient:
     async def __aenter__(self) -> Self:
         if self._loop is not None:
             raise ClientClosedError("a OneAutoClient is opened once; make a new one for another `async with`")
+        http_client = self._given_http_client or self._own_http_client()
         self._loop = asyncio.get_running_loop()
         if self._keeps_books:
             await self._open_books()
-        self._http_client = self._given_http_client or self._own_http_client()
+        self._http_client = http_client
         exchange = Exchange(
-            self._http_client, base_url=self._base_url, key=self._key, timeouts=self._timeouts, clock=self._clock
+            http_client, base_url=self._base_url, key=self._key, timeouts=self._timeouts, clock=self._clock
         )
         self._tools = Tools(exchange, self._governor, self._policy, self._clock, self._observers)
         self._governor.observe(self._observers)

@@ -7,6 +7,7 @@ import copy
 import gc
 import pickle
 import threading
+from pathlib import Path
 from typing import Any, cast
 
 import attrs
@@ -198,6 +199,26 @@ async def test_opening_a_client_reads_the_authorities_if_it_will_need_them(
         assert read == ["authorities"]
     async with OneAutoClient(CANARY_KEY, base_url="https://127.0.0.1:9", transport=HTTP11Transport()):
         assert len(read) == 2
+
+
+@asynchronous
+async def test_a_client_that_cannot_read_the_authorities_opens_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A broken installation is heard of before a ledger is opened, and the client may be opened once it is mended."""
+
+    def unreadable() -> None:
+        raise FileNotFoundError("cacert.pem")
+
+    ledger = SqliteLedger(tmp_path / "answers.ledger")
+    client = OneAutoClient(CANARY_KEY, base_url="https://127.0.0.1:9", ledger=ledger)
+    with monkeypatch.context() as broken:
+        broken.setattr(http11, "default_ssl_context", unreadable)
+        with pytest.raises(FileNotFoundError):
+            await client.__aenter__()
+    assert not ledger.is_open
+    async with client:
+        assert ledger.is_open
 
 
 def test_a_second_event_loop_is_refused() -> None:

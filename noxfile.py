@@ -29,7 +29,7 @@ PYTHONS = [
 OLDEST = PYTHONS[0]
 
 PYTEST = ("pytest", "-n", "2", "--dist", "worksteal")
-"""Two at a time: half the tests wait for a process or a socket, and none measures seconds that another could take."""
+"""Two at a time: half the tests wait for a process or a socket, and what measures time allows for a busy machine."""
 
 
 @nox.session(python=OLDEST)

@@ -15,19 +15,14 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeVar, overload
 import attrs
 import httpx
 
-from ._arguments import (
-    callables,
-    require_countable,
-    require_kind,
-    require_ledger,
-    require_many,
-)
+from ._arguments import callables, require_countable, require_kind, require_ledger, require_many
 from ._batch import Batch, Ids
 from ._flow.flights import Flight, Flights, FutureSeat, Seat
 from ._flow.governor import Governor
 from ._ids import canonical_id
 from ._lookup import Lookup, Route, Tools
 from ._plan import plan
+from ._waiting import see_through
 from ._wire.exchange import Exchange
 from ._wire.http11 import HTTP11Transport
 from .clock import Clock, SystemClock
@@ -240,7 +235,7 @@ class OneAutoClient:
         self._require_own_loop()
         if self._closing is None:
             self._closing = self._loop.create_task(self._close(), name="oneauto close")
-        await _see_through(self._closing, hurry=self._flights.cut_short)
+        await see_through(self._closing, hurry=self._flights.cut_short)
 
     async def _close(self) -> None:
         self._slots.release()  # wakes one lookup that waits for a slot; finding the client closed, it wakes the next
@@ -261,7 +256,7 @@ class OneAutoClient:
     def _own_http_client(self) -> httpx.AsyncClient:
         transport = self._transport or HTTP11Transport(self._ssl_context, max_connections=self._max_concurrency)
         if isinstance(transport, HTTP11Transport) and self._base_url.startswith("https:"):
-            transport.prepare_tls()  # else the first lookup, which has a grant by then, would hold up those behind it
+            _prepare_tls(transport)  # else the first lookup, which has a grant by then, would hold up those behind it
         return httpx.AsyncClient(transport=transport, trust_env=False)
 
     # Looking up.
@@ -593,6 +588,15 @@ class _Desk:
         self.client._keep_untaken(outcomes, self.route)
 
 
+def _prepare_tls(transport: HTTP11Transport) -> None:
+    try:
+        transport.prepare_tls()
+    except OSError as error:  # a TLS error is one as well
+        raise ConfigurationError(
+            f"the certificate authorities cannot be read ({error}): install certifi anew, or give an ssl_context"
+        ) from error
+
+
 def _require_compatible(
     ssl_context: ssl.SSLContext | None,
     transport: httpx.AsyncBaseTransport | None,
@@ -608,17 +612,3 @@ def _require_compatible(
         raise ConfigurationError(f"http_client must be an httpx.AsyncClient, got {type(http_client).__name__}")
     if http_client is not None and http_client.is_closed:
         raise ConfigurationError("http_client is closed already: give one that is open for as long as this client")
-
-
-async def _see_through(closing: asyncio.Task[None], *, hurry: Callable[[], None]) -> None:
-    """Wait for the closing to end, come what may; a cancellation makes it hurry and goes on afterwards."""
-    interruption: asyncio.CancelledError | None = None
-    while not closing.done():
-        try:
-            await asyncio.wait([closing])
-        except asyncio.CancelledError as error:
-            interruption = error
-            hurry()
-    if interruption is not None:
-        raise interruption
-    closing.result()

@@ -214,7 +214,7 @@ async def test_a_client_that_cannot_read_the_authorities_opens_nothing(
     client = OneAutoClient(CANARY_KEY, base_url="https://127.0.0.1:9", ledger=ledger)
     with monkeypatch.context() as broken:
         broken.setattr(http11, "default_ssl_context", unreadable)
-        with pytest.raises(FileNotFoundError):
+        with pytest.raises(ConfigurationError, match="certifi anew"):
             await client.__aenter__()
     assert not ledger.is_open
     async with client:

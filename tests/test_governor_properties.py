@@ -287,6 +287,15 @@ A_CANARY_THAT_TELLS_NOTHING = [
 ]
 
 
+CALLS_OF_WHICH_NOBODY_SAID_WHEN_THEY_LEFT = [
+    *(asks(1, False), asks(1, False), asks(1, False), turns(1), asks(1, False), asks(1, False)),
+    all_end(Governor.accept),
+    passes(0.1),
+    sends(0),
+    all_end(refusal(None)),
+]
+
+
 async def all_goes_well(play: Play) -> None:
     await play.answer_until_nobody_waits()
 
@@ -294,6 +303,7 @@ async def all_goes_well(play: Play) -> None:
 @examples(400)
 @given(limits, plays)
 @example(RateLimit(50, 10), A_CANARY_THAT_TELLS_NOTHING)
+@example(RateLimit.adaptive(), CALLS_OF_WHICH_NOBODY_SAID_WHEN_THEY_LEFT)
 def test_nobody_waits_for_ever_and_the_books_add_up(limit: RateLimit, steps: list[Step]) -> None:
     """Once the service works again each waiter gets a grant or is turned away, and nothing stays under way."""
     play = perform(limit, steps, all_goes_well)

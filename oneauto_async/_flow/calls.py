@@ -182,6 +182,6 @@ class History:
         refused = [call.left for call in self._calls if call.fate is Fate.REFUSED]
         if not refused:  # so many calls have left since that it is not remembered
             return 1.0 / max(trip, SHORTEST_TRIP)
-        first, last = refused[0], refused[-1]
+        first, last = min(refused), max(refused)  # one that nobody said when it left is entered when it ends
         count = sum(call.fate is Fate.ACCEPTED and first < call.left < last for call in self._calls)
         return (count + 1.0) / (last - first + max(trip, SHORTEST_TRIP))

@@ -9,7 +9,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from oneauto_async import Found, OneAutoClient, RateLimit
-from oneauto_async._flow.calls import Fate, Grant, History
+from oneauto_async._flow.calls import Fate, Grant, History, Moment
 from oneauto_async._flow.cycle import FEWEST_AGAIN, FIRST_CALLS, SHARE, SO_FAR, UNNOTICED, Cycle
 from oneauto_async._flow.given import RECENT
 from oneauto_async._flow.measuring import measure, sustained
@@ -261,10 +261,25 @@ def test_whoever_has_a_part_of_a_key_looks_as_often_as_if_all_were_theirs() -> N
     assert part.length / 5.0 == pytest.approx(whole.length / 50.0)
 
 
+def test_whoever_knows_what_others_take_looks_sooner() -> None:
+    """The more of a given limit would go unused, and only while others seem to be there."""
+    seconds = {}
+    for others, told, rate in [(True, 50.0, 10.0), (True, 50.0, 25.0), (True, 0.0, 25.0), (False, 50.0, 25.0)]:
+        cycle, sharing = Cycle(), Sharing(told)
+        if others:
+            sharing.suspect()
+        for _ in range(20):
+            cycle.lengthen(rate, 1.0, 1.0, sharing)
+        seconds[others, told, rate] = cycle.length / rate
+
+    assert seconds[True, 50.0, 10.0] * 0.8 == pytest.approx(seconds[True, 50.0, 25.0] * 0.5)
+    assert seconds[True, 50.0, 25.0] < seconds[True, 0.0, 25.0] == seconds[False, 50.0, 25.0] == UNNOTICED
+
+
 def test_a_surge_grows_until_more_was_sent_than_can_have_been_hidden() -> None:
     """Then, and only then, it is sure that the key allows more."""
     surge, granted, hidden = Surge(), 0, 10.0
-    surge.end(granted, 0.01)
+    surge.end(Moment(0.0, granted), 0.01)
     beyond = 0.0
     while not surge.is_sure(hidden):
         granted += 20
@@ -276,6 +291,18 @@ def test_a_surge_grows_until_more_was_sent_than_can_have_been_hidden() -> None:
     assert beyond > hidden
     surge.rise(SUREST)
     assert not surge.is_sure(hidden)
+
+
+def test_a_short_cycle_may_be_a_surge_from_its_429_on() -> None:
+    """What it then shows has been true since that 429, and not since the beginning."""
+    surge = Surge()
+    surge.end(Moment(3.0, 50), 2.0 * FIRST)
+    assert surge.go_on(4.0, 60, least=5)
+    assert surge.began == Moment(3.0, 50)
+
+    surge.end(Moment(5.0, 70), FIRST / 2.0)
+    assert surge.go_on(6.0, 80, least=5)
+    assert surge.began == Moment(6.0, 80)
 
 
 @given(rate=st.floats(1.0, 400.0), burst=st.sampled_from([1, 2]), first=st.floats(0.1, 3.0))

@@ -20,10 +20,12 @@ FEWEST = 3.0
 """Calls of a cycle of a key of which others leave hardly anything."""
 
 UNNOTICED = 5.8
-SHARED = 1.6
-"""Seconds for which a limit that has risen may go unnoticed, with a tenth more until somebody looks; of a key that
-others seem to use so many times less. A rise from 20 to 50/s then costs at most (1 - 20/50) * 6.4 s, four of the six
-seconds that are a tenth of a minute."""
+"""Seconds for which a limit that has risen may go unnoticed, with a tenth more until somebody looks. A rise from 20 to
+50/s then costs at most (1 - 20/50) * 6.4 s, four of the six seconds that are a tenth of a minute."""
+
+MISSED = 0.3
+"""The same as a share of the key: of what it is known to allow, no more than this may go unused for so long when others
+leave. Of one that is shared by two 3.5 s then cost 1.7, three in a hundred of a minute."""
 
 AGAIN = 0.7
 FEWEST_AGAIN = 12.0
@@ -66,9 +68,9 @@ class Cycle:
         """Begin the next one: as long as all stays the same, each is longer than the one before."""
         if sharing.is_likely:
             self._steady_since = now
-        soon = UNNOTICED / SHARED if sharing.is_likely else UNNOTICED
         rarely = self._usual_refusals / (SHARE * sharing.highest(rate))
-        seconds = max(soon, min(rarely, SO_FAR * (now - self._steady_since)))
+        unnoticed = UNNOTICED * MISSED / max(MISSED, sharing.taken(rate))
+        seconds = max(unnoticed, min(rarely, SO_FAR * (now - self._steady_since)))
         longest = max(seconds * rate, SHORTEST_TRIPS * behind, FEWEST)
         self.length = min(longest, max(SHORTEST, GROWTH * self.length))
 

@@ -51,6 +51,10 @@ PATIENCE = 1.1
 LATE = 3.0
 """Usual round trips after which a refusal is late: how fast calls left meanwhile says nothing of the key."""
 
+UNSEEN = 2.0
+"""How many times as large as it seems the bucket of a key may be that others use too: whoever came to it together with
+one other saw half of its burst."""
+
 LONGEST_BURST = 4.0
 """Seconds: a burst that lasts for longer is rather a rate that is too low."""
 
@@ -264,7 +268,8 @@ class Pacer:
     @property
     def _hidden(self) -> float:
         """The tokens there may be in the gateway's bucket: so many calls more than come in go unnoticed."""
-        most = min(self._burst, LONGEST_BURST * self._rate)
+        burst = UNSEEN * self._burst if self._sharing.is_likely else self._burst
+        most = min(burst, LONGEST_BURST * self._rate)
         return 1.0 + (min(most, self._saved) if self._episode.is_first and not self._stops else most)
 
     # Refusals.
@@ -369,6 +374,7 @@ class Pacer:
             self._sharing.suspect()
         if self._rate < DROPPED * before and not (self._first_run or self._stops):
             self._cycle.shorten(self._rate, behind)
+            self._sharing.suspect()
 
     def _learn_from_stop(self, grant: Grant, now: float, stop: float, *, is_new: bool) -> None:
         """Run below the measured rate where every 429 stops all calls, and come near the limit rarely."""
@@ -402,8 +408,8 @@ class Pacer:
             self._saved = (now - refused.left) * self._rate
             level, excess = self._saved - self._taken_since(refused) - self._cushion, self._next_excess
         self._level, self._filled_at = level, now
-        self._surge.end(self._granted, excess)
         self._refused_at = Moment(now, self._granted)
+        self._surge.end(self._refused_at, excess)
 
     def _taken_since(self, refused: Grant) -> int:
         """Return the calls that took, or will take, a token after a refused one; some may have to leave yet."""

@@ -25,8 +25,9 @@ class Sharing:
         peak: the highest recent rate that was measured, in calls per second.
     """
 
-    def __init__(self, peak: float) -> None:
-        self.peak = peak
+    def __init__(self, told: float) -> None:
+        """Begin with what the key is told to allow, in calls per second; 0 if nothing is known."""
+        self.peak = self._told = told
         self._sample = NO_SAMPLE
         self._doubts = 0
 
@@ -54,6 +55,10 @@ class Sharing:
     def remember(self, rate: float) -> None:
         """Keep the highest recent rate, once for each 429."""
         self.peak = max(rate, PEAK_DECAY * self.peak)
+
+    def taken(self, rate: float) -> float:
+        """Return the share of what the key is told to allow that others seem to take."""
+        return max(0.0, 1.0 - rate / self._told) if self._told and self.is_likely else 0.0
 
     def highest(self, rate: float) -> float:
         """Return what the key may allow if others leave."""

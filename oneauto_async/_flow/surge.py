@@ -60,9 +60,10 @@ class Surge:
         """Whether it goes faster than it takes to meet the limit at the end of a cycle."""
         return self.excess >= FIRST
 
-    def end(self, granted: int, excess: float) -> None:
-        """Learn of a 429; the next cycle fills faster by ``excess``."""
-        self.excess, self.raises, self._surplus, self._stepped_at = excess, 0, 0.0, granted
+    def end(self, refused: Moment, excess: float) -> None:
+        """Learn of a 429; the next cycle fills faster by ``excess``, which may be a surge already."""
+        self.excess, self.raises, self._surplus = excess, 0, 0.0
+        self.began, self._stepped_at = refused, refused.granted
 
     def hears_of(self, number: int) -> bool:
         """Tell whether a call was let out since the last step, so that a round trip has passed."""

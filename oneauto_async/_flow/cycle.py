@@ -69,7 +69,8 @@ class Cycle:
         if sharing.is_likely:
             self._steady_since = now
         rarely = self._usual_refusals / (SHARE * sharing.highest(rate))
-        unnoticed = UNNOTICED * MISSED / max(MISSED, sharing.taken(rate))
+        sooner = UNNOTICED * MISSED / max(MISSED, sharing.taken(rate))
+        unnoticed = min(UNNOTICED, max(sooner, FEWEST_AGAIN / rate))
         seconds = max(unnoticed, min(rarely, SO_FAR * (now - self._steady_since)))
         longest = max(seconds * rate, SHORTEST_TRIPS * behind, FEWEST)
         self.length = min(longest, max(SHORTEST, GROWTH * self.length))

@@ -17,6 +17,7 @@ from oneauto_async._flow.pacing import Pacer, Phase
 from oneauto_async._flow.ramp import AT_ONCE, DOUBLING, FEW, FIRST_RATE, WINDOW, Ramp
 from oneauto_async._flow.sharing import Sharing
 from oneauto_async._flow.stepping import FAR_AFTER, KNOWN, Steps
+from oneauto_async._flow.stops import FINENESS, LIKELY, explain, run_before
 from oneauto_async._flow.surge import FIRST, SUREST, Surge
 from oneauto_async.testing import Simulator, VirtualClock
 
@@ -81,16 +82,55 @@ def test_a_refusal_after_a_rest_measures_the_rate_all_the_same(
     assert found.interval.low <= rate <= found.interval.high
 
 
-def test_a_bucket_that_did_not_fill_during_a_stop_gives_what_came_in_since_it_began() -> None:
-    """A burst of 100 at 20/s does not come back in a second."""
-    key = Key(20.0, 100)
-    first = key.send_until_refused(200.0)
-    key.at, key.level = first.left + 1.0, key.level + 20.0
-    newest = key.send_until_refused(40.0)
+@given(
+    rate=st.floats(5.0, 400.0),
+    burst=st.integers(4, 60),
+    paces=st.lists(st.floats(1.05, 3.0), min_size=1, max_size=3),
+    stop=st.floats(0.5, 3.0),
+)
+def test_runs_between_stops_are_explained_by_the_rate_and_the_burst(
+    rate: float, burst: int, paces: list[float], stop: float
+) -> None:
+    """Whether or not a stop fills the bucket, what the key allows is among what explains them all, and is found."""
+    key = Key(rate, burst)
+    first = key.send_until_refused(rate * 1.5)
+    runs = [run_before(first, key.history.until(first), math.inf)]
+    refused = first
+    for pace in paces:
+        key.send(refused.left + stop)
+        before, refused = refused, key.send_until_refused(rate * pace)
+        calls = [call for call in key.history.until(refused) if call.left > before.left]
+        runs.append(run_before(refused, calls, calls[-1].left - before.left))
 
-    found = sustained(key.history, newest, first.left + 0.5, 100.0, stopped_at=first.left)
+    found = explain(runs, rate)
 
-    assert found.interval.low <= 20.0 <= found.interval.high
+    assert found is not None
+    assert found.rate * (1.0 - found.error / LIKELY) / FINENESS <= rate
+    assert rate <= found.rate * (1.0 + found.error / LIKELY) * FINENESS
+
+
+def test_calls_that_leave_in_the_same_moment_leave_few_rates_to_try() -> None:
+    """A clock may count in milliseconds."""
+    refused, *before = [Grant(number, 1.0) for number in range(20)]
+    run = run_before(refused, before, 1.0)
+
+    found = explain([run], 50.0)
+
+    assert found is not None
+    assert found.rate < 10_000.0
+
+
+@pytest.mark.parametrize(("rate", "burst"), [(200, 5), (100, 20)])
+def test_stops_do_not_keep_a_fast_key_from_being_found(clock: VirtualClock, rate: int, burst: int) -> None:
+    """Few calls are accepted between the first two, and say the same of a slow key with a large burst."""
+    simulator = Simulator(rate=rate, burst=burst, latency=(0.02, 0.03), retry_after="1")
+
+    async def main() -> float:
+        async with OneAutoClient.simulated(simulator, clock=clock) as client:
+            await client.lookup_many(range(20 * rate))
+            return clock.monotonic()
+
+    assert clock.run(main()) < 1.5 * 20
 
 
 def test_calls_count_in_the_order_they_left_however_long_they_waited_for_a_connection() -> None:

@@ -79,6 +79,6 @@ class Cycle:
         """Let this one be short: the rate has dropped, and may be higher again in a moment."""
         self.length = min(self.length, max(FEWEST_AGAIN, AGAIN * rate, SHORTEST_TRIPS / 2.0 * behind))
 
-    def spread_stops(self, rate: float, stop: float, *, is_known: bool) -> None:
-        """Begin one that ends in a stop of so many seconds: soon while the rate is not known, and rarely then."""
-        self.length = max(FIRST_CALLS, stop * rate / STOP_SHARE if is_known else 0.0)
+    def spread_stops(self, rate: float, stop: float, error: float) -> None:
+        """Begin one that ends in a stop of so many seconds: what it costs to be slower by the error costs as much."""
+        self.length = max(FIRST_CALLS, stop * rate / max(STOP_SHARE, error))

@@ -114,9 +114,6 @@ class _Walk:
 UNSURE = 1.5
 """Calls by which a count may be wrong: a token that was not quite there, and one that came too early."""
 
-UNKNOWN = 1.0
-"""The error, as a share of the rate, while nothing is known."""
-
 NEAREST = 4.0
 """How many times the noise a count must last to say anything."""
 
@@ -126,7 +123,7 @@ class Sustained:
     """Calls per second that were accepted beyond a burst, and by what share of it that may be wrong."""
 
     rate: float = 0.0
-    error: float = UNKNOWN
+    error: float = 1.0
 
     @property
     def interval(self) -> Interval:
@@ -134,19 +131,18 @@ class Sustained:
         return Interval(self.rate * (1.0 - self.error), self.rate * (1.0 + self.error))
 
 
-def sustained(history: History, refused: Grant, since: float, burst: float, stopped_at: float = -math.inf) -> Sustained:
+def sustained(history: History, refused: Grant, since: float, burst: float) -> Sustained:
     """Return the rate that a 429 tells if the bucket may have run over before.
 
     Whenever it was full last, since then it has given its burst and what came in: ``calls = burst + rate * seconds``;
     and since no other moment it has given more. So the rate is the largest ``(calls - burst) / seconds`` of all times
-    that end with the 429. A bucket that cannot have filled since the last 429 has given what came in since then.
+    that end with the 429.
 
     Arguments:
         history: the calls.
         refused: the one that found the bucket empty.
         since: the moment after which calls count: when they went on after the last 429.
         burst: calls that a full bucket holds.
-        stopped_at: the moment of the last 429, if the bucket was filling for some time before calls went on.
     """
     best, count = Sustained(), 0
     for call in history.until(refused):
@@ -156,8 +152,4 @@ def sustained(history: History, refused: Grant, since: float, burst: float, stop
         beyond, seconds = count - burst, refused.left - call.left
         if beyond > 2.0 * UNSURE and seconds > NEAREST * history.noise and beyond / seconds > best.rate:
             best = Sustained(beyond / seconds, UNSURE / beyond)
-    apart = refused.left - stopped_at
-    whole = count / apart if apart > 0.0 else 0.0
-    if count > 2.0 * UNSURE and whole > best.rate and whole * (since - stopped_at) < burst:
-        best = Sustained(whole, UNSURE / count)
     return best

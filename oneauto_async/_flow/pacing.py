@@ -18,11 +18,11 @@ from . import given, surge
 from .bucket import ROUNDING
 from .calls import NOISE, REMEMBERED, Fate, Grant, History, Moment
 from .cycle import FEWEST_AGAIN, SHORTEST, UNNOTICED, Cycle
-from .measuring import UNKNOWN, Interval, measure, sustained
+from .measuring import Interval, measure, sustained
 from .ramp import Ramp
 from .sharing import Sharing
 from .stepping import NARROW_BURST, Steps
-from .stops import Stops
+from .stops import UNKNOWN, Stops
 from .surge import Surge
 
 DROPPED = 0.8
@@ -225,13 +225,13 @@ class Pacer:
             return
         if not (self._is_lower or self._is_narrow or stop) and self._ceiling < HIGHEST_RATE:
             self._rate = self._episode.lowest  # to begin with, as if there were two who share it: fair, if there are
-        was_free, self._is_lower = self._phase is Phase.FREE, True
+        was_free, self._is_lower, before = self._phase is Phase.FREE, True, self._rate
         if self._is_narrow and self._phase is not Phase.RAMP:
             self._step_down(grant, interval, is_new=is_new or was_free)
-        else:
+        elif is_new or self._episode.is_first or not self._stops:
             self._adopt(grant, interval, is_new=is_new)
         if stop:
-            self._learn_from_stop(grant, now, stop, is_new=is_new)
+            self._learn_from_stop(grant, now, stop, before, is_new=is_new)
         self._refill(self._last_refused, now)
 
     # What is known of the key.
@@ -376,16 +376,15 @@ class Pacer:
             self._cycle.shorten(self._rate, behind)
             self._sharing.suspect()
 
-    def _learn_from_stop(self, grant: Grant, now: float, stop: float, *, is_new: bool) -> None:
+    def _learn_from_stop(self, grant: Grant, now: float, stop: float, before: float, *, is_new: bool) -> None:
         """Run below the measured rate where every 429 stops all calls, and come near the limit rarely."""
         if is_new and self._stops and not self._is_narrow:
-            first = self._first_run[0].left - self._first_run[-1].left if self._first_run else 0.0
-            found, burst = self._stops.measure(self._history, grant, self._burst, first)
-            if found.error < UNKNOWN:
-                if self._stops.is_known:
-                    self._burst, self._first_run = burst, []
+            self._stops.start(self._first_run, self._burst)
+            found = self._stops.measure(self._history, grant, before)
+            if found is not None:
+                self._burst, self._first_run = found.burst, []
                 self._rate = min(self._ceiling, max(self._lowest, self._stops.caution(found)))
-                self._cycle.spread_stops(self._rate, stop, is_known=self._stops.is_known)
+                self._cycle.spread_stops(self._rate, stop, found.error)
         self._stops.begin(now, stop)
 
     def _settle_burst(self) -> None:
@@ -419,7 +418,7 @@ class Pacer:
     def _next_excess(self) -> float:
         """By how much the copy is to fill faster until the next 429."""
         if self._stops and self._stops.error < UNKNOWN:
-            return 0.0
+            return 0.0 if self._stops.is_known else self._stops.error
         if not self._episode.is_first:
             return self._cushion / self._cycle.length
         if self._stops:
@@ -477,7 +476,7 @@ class Pacer:
         self._bound_burst(self._rate, self._burst)
         self._free_at_ceiling()
         if not self._episode.is_first or self._last_refused is None:
-            self._surge.rise(surge.LARGEST if self._stops else surge.SUREST)
+            self._surge.rise(max(surge.LARGEST, self._most_excess) if self._stops else surge.SUREST)
             return
         self._saved = (now - self._last_refused.left) * self._rate - self._taken_since(self._last_refused)
         if self._saved > self._burst:  # at this rate the bucket has run over

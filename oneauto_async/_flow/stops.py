@@ -1,9 +1,20 @@
-"""What a key allows whose every 429 tells all calls to wait: its bucket fills meanwhile. Pure: time is passed in."""
+"""What a key allows whose every 429 tells all calls to wait: its bucket fills meanwhile. Pure: time is passed in.
+
+Between two stops lies a *run*: it begins with the tokens that came in during the first, and ends when they and what
+came in since are used up. One run says the same of a slow key with a large burst as of a fast one with a small burst;
+runs of different length tell them apart.
+"""
 
 from __future__ import annotations
 
-from .calls import Grant, History
-from .measuring import UNKNOWN, Sustained, sustained
+import math
+from collections import deque
+from collections.abc import Iterable, Iterator
+
+import attrs
+
+from .calls import NOISE, REMEMBERED, Grant, History
+from .measuring import UNSURE
 from .stepping import NARROW_BURST
 
 KNOWN = 0.05
@@ -12,9 +23,113 @@ KNOWN = 0.05
 MOST_CAUTION = 0.1
 """The most by which it is asked slower: a few calls say little, and must not make it ever slower."""
 
-ROUNDS = 8
-"""The burst is what was taken at first beyond what came in meanwhile, and the rate what was taken beyond the burst:
-so often one is put into the other, until neither changes."""
+RUNS = 4
+"""Runs that are compared: enough to tell the rate from the burst, and few enough to forget what the key once was."""
+
+FINENESS = 1.01
+"""Rates that are tried lie apart by this factor: much less than what a stop costs, and than what a few runs tell."""
+
+LIKELY = 0.5
+"""The share of what is possible on either side that is taken for the error: both ends of all runs are seldom wrong by
+as much as they can be, and all in the same direction."""
+
+UNKNOWN = 1.0
+"""The error, as a share of the rate, while nothing is known."""
+
+
+@attrs.frozen
+class Run:
+    """The calls before a 429, counted back from it.
+
+    Attributes:
+        steps: the seconds and calls of each part of it that ends with the 429, shortest first; only those of which
+            most was taken beyond what came in, at one rate or another.
+        filling: seconds for which the bucket was filling before, empty to begin with; infinity if it was full.
+    """
+
+    steps: tuple[tuple[float, float], ...]
+    filling: float
+
+    def beyond(self, rate: float) -> float:
+        """Return the calls that were taken beyond what came in since the bucket was fullest."""
+        return max(calls - seconds * rate for seconds, calls in self.steps)
+
+    @property
+    def slowest(self) -> float:
+        """The least the key can allow: nothing ran over, and all that came in was taken."""
+        seconds, calls = self.steps[-1]
+        return (calls - UNSURE) / (seconds + self.filling)
+
+
+def run_before(refused: Grant, calls: Iterable[Grant], filling: float) -> Run:
+    """Return the run that ended with a refused call; ``calls`` are the ones before it, newest first."""
+    taken = [call.left for call in calls if call.took_a_token]
+    steps: list[tuple[float, float]] = [(0.0, 0.0)]
+    for number, left in enumerate(taken, start=1):
+        step = (max(NOISE, refused.left - left), float(number))
+        while len(steps) > 1 and not _bends_down(steps[-2], steps[-1], step):
+            steps.pop()
+        steps.append(step)
+    return Run(tuple(steps), filling)
+
+
+def _bends_down(first: tuple[float, float], middle: tuple[float, float], last: tuple[float, float]) -> bool:
+    """Tell whether the middle one lies above the line from the first to the last."""
+    return (middle[1] - first[1]) * (last[0] - first[0]) > (last[1] - first[1]) * (middle[0] - first[0])
+
+
+@attrs.frozen
+class Allowance:
+    """What a key seems to allow: calls per second, by what share of it that may be wrong, and calls at once."""
+
+    rate: float
+    error: float
+    burst: float
+
+
+def explain(runs: list[Run], guess: float) -> Allowance | None:
+    """Return what explains all runs; ``None`` if nothing does.
+
+    Where both a slow key and a fast one would, it is that which is nearer to a guess of the rate.
+    """
+    possible = [(rate, burst) for rate in _rates(runs[-1]) if (burst := _burst(runs, rate)) is not None]
+    if not possible:
+        return None
+    nearest = min(range(len(possible)), key=lambda number: abs(math.log(possible[number][0] / guess)))
+    first, last = (_edge(possible, nearest, step) for step in (-1, 1))
+    low, high = possible[first][0], possible[last][0]
+    return Allowance((low + high) / 2.0, LIKELY * (high - low) / (high + low), possible[(first + last) // 2][1])
+
+
+def _rates(run: Run) -> Iterator[float]:
+    """Yield the rates that the newest run allows for a key that has a burst."""
+    rate = max(run.slowest, 1e-3)
+    while run.beyond(rate) + UNSURE >= NARROW_BURST:
+        yield rate
+        rate *= FINENESS
+
+
+def _edge(possible: list[tuple[float, float]], number: int, step: int) -> int:
+    """Return which is the last of the rates, on one side, up to which all are possible."""
+    while 0 <= number + step < len(possible):
+        here, there = sorted((possible[number][0], possible[number + step][0]))
+        if there > here * FINENESS * FINENESS:
+            break
+        number += step
+    return number
+
+
+def _burst(runs: list[Run], rate: float) -> float | None:
+    """Return the burst with which a rate explains all runs, or ``None``."""
+    low, high = NARROW_BURST, math.inf
+    for run in runs:
+        beyond = run.beyond(rate)
+        low = max(low, beyond - UNSURE)
+        if rate * run.filling > beyond + UNSURE:  # it was full: not all that came in was taken
+            high = min(high, beyond + UNSURE)
+    if low > high:
+        return None
+    return low if math.isinf(high) else (low + high) / 2.0
 
 
 class Stops:
@@ -29,6 +144,7 @@ class Stops:
         self.seconds = 0.0
         self.error = UNKNOWN
         self._began = self._end = 0.0
+        self._runs: deque[Run] = deque(maxlen=RUNS)
 
     def __bool__(self) -> bool:
         return self.seconds > 0.0
@@ -42,24 +158,31 @@ class Stops:
         """Learn of a stop."""
         self.seconds, self._began, self._end = seconds, now, now + seconds
 
-    def measure(self, history: History, refused: Grant, burst: float, first_seconds: float) -> tuple[Sustained, float]:
-        """Return the rate that a 429 tells, and the burst.
+    def start(self, first_run: list[Grant], burst: float) -> None:
+        """Learn, to begin with, what a full bucket gave: the calls up to the first 429, newest first, or a burst."""
+        if not self._runs and first_run:
+            self._runs.append(run_before(first_run[0], first_run, math.inf))
+        elif not self._runs and math.isfinite(burst):
+            self._runs.append(Run(((0.0, burst),), math.inf))
+
+    def measure(self, history: History, refused: Grant, guess: float) -> Allowance | None:
+        """Return what a 429 tells, the first one since the last stop, with those before it.
 
         Arguments:
             history: the calls.
-            refused: the first one that was refused since the last stop.
-            burst: calls that a full bucket holds; or those accepted until the first 429.
-            first_seconds: how long that took; 0 if the burst is known.
+            refused: the refused one.
+            guess: the rate until now.
         """
-        at_first = burst
-        for _ in range(ROUNDS):
-            found = sustained(history, refused, self._end, burst, self._began)
-            if first_seconds and found.error < UNKNOWN:
-                burst = max(NARROW_BURST, at_first - found.rate * first_seconds)
-        if found.error < UNKNOWN:
+        before = history.until(refused)
+        calls = [call for call in before if call.left > self._end]
+        is_whole = len(calls) < len(before) or len(before) < REMEMBERED
+        self._runs.append(run_before(refused, calls, self._end - self._began if is_whole else 0.0))
+        while (found := explain(list(self._runs), guess)) is None and len(self._runs) > 1:
+            self._runs.popleft()  # the key allowed something else then
+        if found is not None:
             self.error = found.error
-        return found, burst
+        return found
 
-    def caution(self, found: Sustained) -> float:
+    def caution(self, found: Allowance) -> float:
         """Return the rate at which no 429 is to be expected."""
         return found.rate * (1.0 - min(MOST_CAUTION, found.error))

@@ -71,6 +71,7 @@ class _Underway:
     indexes: list[int]
     flight: Flight | None = None
     gone: bool = False
+    is_content: bool = False
     has_slot: bool = True
 
     def make_way(self) -> None:
@@ -119,7 +120,7 @@ class Batch(Generic[T]):
         self._tally = _Tally()
         self._underway: dict[_Underway, None] = {}
         self._stand_ins: set[int] = set()  # places whose outcome says only that the true one is still to come
-        self._is_reading = self._is_booking = False
+        self._is_reading = self._is_booking = self._is_late = False
         self._known: dict[str, _Underway | Outcome[Any]] = {}
         self._news = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
@@ -208,6 +209,8 @@ class Batch(Generic[T]):
                 await self._admit(index, value)
                 index += 1
                 self._is_reading = True
+                if self._is_late and isinstance(self._ids, AsyncIterable):
+                    asyncio.get_running_loop().call_soon(self._stop_waiting_for_input)
         except Exception as fault:  # noqa: BLE001  # of the iterable that was given; the consumer must hear of it
             self._fail(fault)
         finally:
@@ -303,19 +306,19 @@ class Batch(Generic[T]):
 
     def _stop(self, reason: NotSentReason) -> None:
         """Start nothing more; what only waits ends now, a request under way is let finish (but for a deadline)."""
-        self._stopped = reason
+        self._stopped = self._stopped or reason
         for underway in tuple(self._underway):
             assert underway.flight is not None
-            if not underway.flight.in_attempt:
-                self._call_off(underway, underway.flight, f"given up: the batch stopped, {reason}")
+            if not underway.flight.is_sent:
+                self._call_off(underway, underway.flight, reason, f"given up: the batch stopped, {reason}")
             elif reason is NotSentReason.DEADLINE:
                 self._stand_ins.update(underway.indexes)
                 text = "the batch's deadline came before the answer; if it still comes, it is in client.unclaimed"
-                self._call_off(underway, underway.flight, text)
+                self._call_off(underway, underway.flight, reason, text)
+            else:
+                underway.is_content = True
 
-    def _call_off(self, underway: _Underway, flight: Flight, text: str) -> None:
-        reason = self._stopped
-        assert reason is not None
+    def _call_off(self, underway: _Underway, flight: Flight, reason: NotSentReason, text: str) -> None:
         outcome = flight.pursuit.called_off(reason, _STOP_ERRORS[reason], text)
         if flight.is_paid_beside(underway):
             outcome = joined(outcome)
@@ -334,10 +337,16 @@ class Batch(Generic[T]):
 
     async def _watch_deadline(self, seconds: float) -> None:
         await self._clock.sleep(seconds)
-        if not self._has_stopped():
-            self._stop(NotSentReason.DEADLINE)
-        if self._is_reading or self._is_booking:
-            self._feeder.cancel()  # an input that is waited for now may never end, nor may what holds the slots
+        self._is_late = True
+        self._stop(NotSentReason.DEADLINE)
+        if self._is_booking:
+            self._feeder.cancel()  # what holds the slots may never end
+        self._stop_waiting_for_input()
+
+    def _stop_waiting_for_input(self) -> None:
+        """Read no further: an input that is waited for after the deadline may never end."""
+        if self._is_reading:
+            self._feeder.cancel()
 
     def _fail(self, fault: BaseException | None) -> None:
         self._fault = self._fault or fault

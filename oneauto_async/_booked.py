@@ -214,11 +214,11 @@ class BookedLookup(Lookup[T]):
 
     async def _about_to_send(self, record: FlightRecord) -> Purchase:
         """Have it written down that the request is sent; until then none is under way, and it may be called off."""
-        self.flight.in_attempt, self.record = False, None
+        self.record = None
         self.attempts -= 1
         purchase = await self._marked_as_sent()
         self.attempts += 1
-        self.flight.in_attempt, self.record = True, record
+        self.record = record
         return purchase
 
     def _hold_back(self, purchase: Purchase) -> None:
@@ -301,7 +301,7 @@ class BookedLookup(Lookup[T]):
     def _cut_short(self, purchase: Purchase) -> None:
         """A request was broken off from this side."""
         with suppress(LedgerError):  # the ledger has closed, and has noted that it is in doubt
-            if self._may_have_left():
+            if self.is_sent:
                 self.purchase = None
                 purchase.settle(self._end(State.IN_DOUBT, Billing.UNKNOWN, "broken off before an answer came"))
             else:

@@ -25,6 +25,9 @@ from .settings import RetryPolicy
 
 T = TypeVar("T")
 
+_OF_NOBODY_ELSE = (NotSentReason.DEADLINE, NotSentReason.CLOSED)
+"""Reasons to give a lookup up that are not another lookup's failure, which would hide its own."""
+
 SIMULATED_HEADER = "x-oneauto-simulated"
 """The simulator's mark on everything it answers."""
 
@@ -68,6 +71,7 @@ class Lookup(Generic[T]):
     doubts: int = 0
     reply: Reply | None = None
     record: FlightRecord | None = None
+    failure: Ended | None = None
 
     def run(self, flight: Flight) -> Coroutine[Any, Any, Outcome[T]]:
         """Pursue the id to an outcome; every failure of the service or the way to it is a value."""
@@ -101,17 +105,26 @@ class Lookup(Generic[T]):
         return outcome
 
     def _interrupted(self) -> Outcome[T]:
-        sent = self._may_have_left()
+        sent = self._forget_reply_if_sent()
         return interrupted(self._facts(Billing.UNKNOWN if sent else Billing.NOT_BILLED), sent=sent)
 
     def called_off(self, reason: NotSentReason, error: type[OneAutoError], text: str) -> Outcome[T]:
         """Return the outcome for a waiter that leaves now: in doubt if a request is under way."""
-        sent = self._may_have_left()
+        sent = self._forget_reply_if_sent()
+        if self.failure is not None and not sent and reason not in _OF_NOBODY_ELSE:
+            return unsuccessful(self.failure, self._facts(self.failure.billing))
         facts = self._facts(Billing.UNKNOWN if sent else Billing.NOT_BILLED)
         return called_off(reason, InDoubtError if sent else error, text, facts)
 
-    def _may_have_left(self) -> bool:
-        """Tell whether a request is under way of which it is not sure that nothing has left."""
+    def _forget_reply_if_sent(self) -> bool:
+        """Tell whether a request is under way; the status and the id of the one before it say nothing of it."""
+        if self.is_sent:
+            self.reply = None
+        return self.is_sent
+
+    @property
+    def is_sent(self) -> bool:
+        """Whether a request is under way of which it is not sure that nothing has left."""
         return self.record is not None and (self.record.sent_at is not None or not self.record.is_kept)
 
     def __str__(self) -> str:
@@ -142,7 +155,7 @@ class Lookup(Generic[T]):
         return self.tools.governor.key_works
 
     async def _attempt(self) -> Ended:
-        """Make one request; while it is under way the flight is not ended for lack of waiters."""
+        """Make one request; once any of it may have left the flight is not ended for lack of waiters."""
         governor, asked = self.tools.governor, self.tools.clock.monotonic() if self.tools.observers else 0.0
         grant = self.early or governor.acquire_at_once()
         if grant is None:
@@ -150,18 +163,15 @@ class Lookup(Generic[T]):
         self.early = None
         self._begin(grant)
         self.record = FlightRecord(on_sent=self._left)
-        self.flight.in_attempt = True
         try:
             attempted = await self._asked(self.record)
         except BaseException:  # cancelled: the answer, if there is one, will not be heard
-            governor.forget(grant)
+            (governor.forget if self.is_sent else governor.give_back)(grant)
             if self.tools.observers and self.record is not None:
                 self._tell_of_cut(asked, grant)
             raise
-        finally:
-            self.flight.in_attempt = False
         self.record = None
-        ended = self._judge(attempted)
+        self.failure = ended = self._judge(attempted)
         self._tell_governor(grant, ended)
         if self.tools.observers:
             status = None if self.reply is None else self.reply.status
@@ -217,7 +227,7 @@ class Lookup(Generic[T]):
                 governor.accept(grant)
 
     def _tell_of_cut(self, asked: float, grant: Grant) -> None:
-        billing = Billing.UNKNOWN if self._may_have_left() else Billing.NOT_BILLED
+        billing = Billing.UNKNOWN if self.is_sent else Billing.NOT_BILLED
         self._tell_of_attempt(asked, grant, None, "CutShort", billing)
 
     def _tell_of_attempt(self, asked: float, grant: Grant, status: int | None, verdict: str, billing: Billing) -> None:

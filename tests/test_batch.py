@@ -11,7 +11,7 @@ from typing import Any
 
 import httpx
 import pytest
-from support.raw import ANSWER, CANARY_KEY, RawServer, answers, http
+from support.raw import ANSWER, CANARY_KEY, RawServer, answers, http, never_answers
 
 from oneauto_async import (
     Billing,
@@ -27,8 +27,10 @@ from oneauto_async import (
     RateLimit,
     RetryPolicy,
     Source,
+    Timeouts,
 )
 from oneauto_async.testing import Simulator, VirtualClock
+from oneauto_async.transport import HTTP11Transport
 
 asynchronous = pytest.mark.asyncio
 
@@ -268,6 +270,65 @@ def test_a_deadline_returns_what_there_is(clock: VirtualClock) -> None:
     assert {outcome.reason for outcome in outcomes if isinstance(outcome, NotSent)} == {NotSentReason.DEADLINE}
 
 
+@asynchronous
+async def test_what_a_deadline_reports_as_not_billed_is_not_sent_afterwards(server: RawServer) -> None:
+    """The second lookup waits for a connection; what waits for one is not under way."""
+    server.on("1", answers(delay=0.3))
+    transport = HTTP11Transport(max_connections=1)
+
+    async with OneAutoClient(CANARY_KEY, base_url=server.base_url, transport=transport) as client:
+        first, second = await client.lookup_many(["1", "2"], deadline=0.1)
+
+    assert isinstance(first, InDoubt)
+    assert (type(second), second.receipt.billing) == (Failed, Billing.NOT_BILLED)
+    assert server.bills == {"1": 1}
+
+
+def test_after_a_stop_what_is_under_way_is_not_tried_again(clock: VirtualClock) -> None:
+    """It may end, and tells its own failure, not that of the id which stopped the batch."""
+    simulator = Simulator(latency=(0.1, 0.2))
+    simulator.fail_next(2, 503)
+
+    async def main() -> list[Outcome[Any]]:
+        async with OneAutoClient.simulated(simulator, clock=clock) as client:
+            return await client.lookup_many(["2", "3", "SIM-403"])
+
+    outcomes = clock.run(main())
+
+    assert [outcome.receipt.status for outcome in outcomes] == [503, 503, 403]
+    assert [outcome.receipt.attempts for outcome in outcomes] == [1, 1, 1]
+
+
+def test_a_deadline_holds_for_a_batch_that_has_stopped_before(clock: VirtualClock) -> None:
+    """Though a request under way is let finish otherwise."""
+
+    async def main() -> tuple[list[Outcome[Any]], float]:
+        async with OneAutoClient.simulated(Simulator(latency=0.1), clock=clock) as client:
+            return await client.lookup_many(["SIM-403", "SIM-SILENT"], deadline=5.0), clock.monotonic()
+
+    (denied, silent), now = clock.run(main())
+
+    assert (type(denied), type(silent)) == (Failed, InDoubt)
+    assert now == pytest.approx(5.0)
+
+
+@asynchronous
+async def test_a_doubt_shows_nothing_of_the_reply_before_it(server: RawServer) -> None:
+    """Its request id would be the wrong one to ask the vendor about."""
+    first, second = answers(http(503, b"busy", X_Request_Id="of the first")), never_answers()
+
+    async def first_then_second(*asked: Any) -> None:
+        await (first if server.requests["1"] == 1 else second)(*asked)
+
+    server.on("1", first_then_second)
+
+    async with OneAutoClient(CANARY_KEY, base_url=server.base_url, timeouts=Timeouts(drain=0.0)) as client:
+        (outcome,) = await client.lookup_many(["1"], deadline=1.0)
+
+    assert isinstance(outcome, InDoubt)
+    assert (outcome.receipt.attempts, outcome.receipt.status, outcome.receipt.request_id) == (2, None, None)
+
+
 @pytest.mark.parametrize("way", ["break", "cancel", "raise"])
 @asynchronous
 async def test_leaving_early_loses_no_paid_answer(server: RawServer, way: str) -> None:
@@ -384,6 +445,25 @@ def test_a_deadline_ends_a_batch_whose_input_never_does(clock: VirtualClock) -> 
     count, now = clock.run(main())
 
     assert count == 5
+    assert now == pytest.approx(2.0)
+
+
+def test_a_deadline_ends_a_batch_whose_input_falls_silent_afterwards(clock: VirtualClock) -> None:
+    """The feeder waited for a slot when it came, and reads on."""
+
+    async def ids() -> AsyncIterator[int]:
+        for number in range(3):
+            yield number
+        await asyncio.sleep(10_000)
+
+    async def main() -> tuple[list[Outcome[Any]], float]:
+        async with OneAutoClient.simulated(Simulator(latency=60), clock=clock) as client:
+            outcomes = await client.lookup_many(ids(), concurrency=1, deadline=2)
+            return outcomes, clock.monotonic()
+
+    outcomes, now = clock.run(main())
+
+    assert [type(outcome) for outcome in outcomes] == [InDoubt, NotSent, NotSent]
     assert now == pytest.approx(2.0)
 
 

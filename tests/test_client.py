@@ -497,6 +497,8 @@ async def test_a_seat_is_left_once() -> None:
     """Leaving again, as a lookup does that is cancelled in the moment it ends, is no fault."""
 
     class Waiting:
+        is_sent = False
+
         async def run(self, flight: Flight) -> Outcome[Any]:
             await asyncio.sleep(60)
             raise AssertionError

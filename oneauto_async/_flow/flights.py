@@ -1,8 +1,8 @@
 """Single flight: all attempts of one id are one task, owned by the client and shared by everyone who waits for it.
 
-Whoever stops waiting leaves; the flight does not notice while others wait. When the last one has left, a flight between
-two attempts ends at once, and one with a request under way sees that request through, because it may already be paid
-for: what it brings goes to ``unclaimed``.
+Whoever stops waiting leaves; the flight does not notice while others wait. When the last one has left, a flight ends at
+once of which nothing has left, and one whose request may be paid for already sees it through: what it brings goes to
+``unclaimed``.
 
 A flight lands, and its outcome reaches every seat, in the very step in which its last attempt ends: there is no moment
 in which a paid answer is neither under way nor delivered.
@@ -38,6 +38,11 @@ class Seat(Protocol):
         """Whether its waiter has given up, though it may not have left yet."""
         ...
 
+    @property
+    def is_content(self) -> bool:
+        """Whether its waiter takes what the request under way brings, and wants no further one."""
+        ...
+
     def make_way(self) -> None:
         """Learn that no further request is made: the next lookup may begin, though the outcome is still to come."""
         ...
@@ -56,6 +61,8 @@ class FutureSeat:
 
     def __init__(self) -> None:
         self.future: asyncio.Future[AnyOutcome] = asyncio.get_running_loop().create_future()
+
+    is_content = False
 
     @property
     def gone(self) -> bool:
@@ -83,7 +90,12 @@ class Pursuit(Protocol):
     """The work of one flight."""
 
     async def run(self, flight: Flight) -> AnyOutcome:
-        """Look the id up; heed ``flight.abandoned``, and keep ``flight.in_attempt`` true to the facts."""
+        """Look the id up; heed ``flight.abandoned``."""
+        ...
+
+    @property
+    def is_sent(self) -> bool:
+        """Whether a request is under way of which it is not sure that nothing has left."""
         ...
 
     def interrupted(self) -> AnyOutcome:
@@ -126,7 +138,6 @@ class Flight:
         seats: everyone who waits for it, in the order they came.
         payer: the budget its purchase counts against, beyond the client's own.
         guests: the seats that count against another, and how it goes on for them.
-        in_attempt: a request is under way; it is not interrupted for lack of waiters.
         on_making_way: called once, when it needs its slot no more.
         grounded: the client closes; no further attempt may start.
         made_way: no further request is made; its slot is free already.
@@ -139,7 +150,6 @@ class Flight:
     on_making_way: Callable[[], None] = attrs.field(default=_nobody, repr=False)
     payer: Meter | None = None
     guests: dict[Seat, Ticket] = attrs.field(factory=dict)
-    in_attempt: bool = False
     grounded: bool = False
     made_way: bool = False
     landed: bool = False
@@ -148,7 +158,12 @@ class Flight:
     @property
     def abandoned(self) -> bool:
         """No further attempt may start on the account of those it flies for."""
-        return self.grounded or all(seat.gone or seat in self.guests for seat in self.seats)
+        return self.grounded or all(seat.gone or seat.is_content or seat in self.guests for seat in self.seats)
+
+    @property
+    def is_sent(self) -> bool:
+        """A request is under way that may be paid for already; it is not interrupted for lack of waiters."""
+        return not self.landed and self.pursuit.is_sent
 
     def board(self, seat: Seat, payer: Meter | None, pursue: Callable[[], Pursuit]) -> None:
         """Take one more on board: as a guest, if another budget pays for it."""
@@ -158,7 +173,7 @@ class Flight:
 
     def change_payer(self) -> bool:
         """Go on for the first guest and those who share its budget, if there is one and it may."""
-        guests = [seat for seat in self.seats if seat in self.guests and not seat.gone]
+        guests = [seat for seat in self.seats if seat in self.guests and not (seat.gone or seat.is_content)]
         if not guests or self.grounded or self.made_way:
             return False
         ticket = self.guests[guests[0]]
@@ -249,7 +264,7 @@ class Flights:
             return
         flight.seats.remove(seat)
         flight.guests.pop(seat, None)
-        if not flight.abandoned or flight.in_attempt or flight.landed:
+        if not flight.abandoned or flight.is_sent or flight.landed:
             return  # a request under way may be joined again; else its answer goes to unclaimed
         if not flight.seats:
             self._leaving.add(self._flying.pop(flight.key))
@@ -303,7 +318,7 @@ class Flights:
         if self._flying.get(flight.key) is flight:
             del self._flying[flight.key]
         self._leaving.discard(flight)
-        flight.landed, flight.in_attempt, flight.task = True, False, None
+        flight.landed, flight.task = True, None
         seats, flight.seats = [seat for seat in flight.seats if not seat.gone], []
         if flight.guests:
             seats.sort(key=lambda seat: seat in flight.guests)  # who pays has the receipt
@@ -326,7 +341,7 @@ class Flights:
         """Let no further attempt start, wait at most ``seconds`` for those under way, then cut them short."""
         for flight in self._all():
             flight.grounded = True
-            if not flight.in_attempt:
+            if not flight.is_sent:
                 self._end(flight)
         await self._landed(seconds)
         self.cut_short()

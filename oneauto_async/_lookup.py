@@ -150,6 +150,11 @@ class Lookup(Generic[T]):
         return self.tools.governor.accepted
 
     @property
+    def others_wait(self) -> bool:
+        """Whether another lookup waits for its turn."""
+        return self.tools.governor.others_wait
+
+    @property
     def key_works(self) -> bool:
         """Whether the key has accepted a call a moment ago, of whichever lookup."""
         return self.tools.governor.key_works
@@ -222,7 +227,7 @@ class Lookup(Generic[T]):
                 self.wasted += 1
                 governor.quota_used_up(grant)
             case Unsent() | Lost() | Doubtful():
-                governor.fail(grant)
+                governor.fail(grant, was_sent=not isinstance(ended, Unsent))
             case _:
                 governor.accept(grant)
 

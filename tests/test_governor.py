@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -12,6 +13,8 @@ from hypothesis import strategies as st
 from support.examples import examples
 
 from oneauto_async import (
+    ConfigurationError,
+    DeadlineExceededError,
     Failed,
     Found,
     Governor,
@@ -25,6 +28,7 @@ from oneauto_async import (
     RetryPolicy,
     ServiceUnavailableError,
 )
+from oneauto_async._flow.calls import Grant
 from oneauto_async._flow.governor import Patience
 from oneauto_async.events import GateShut
 from oneauto_async.testing import LimitChange, Simulator, VirtualClock
@@ -67,6 +71,113 @@ def test_a_given_limit_is_used_to_the_full(clock: VirtualClock, rate: float, bur
     assert took <= 1.05 * ((count - burst) / rate + 0.025)
     if burst > 1:  # without any burst, calls that overtake each other on their way are refused: no client can know
         assert simulator.statuses[429] <= 0.01 * count
+
+
+def test_an_id_that_always_fails_is_no_outage(clock: VirtualClock) -> None:
+    """Nobody else waits for it: its failures are its own, and end it as they would on any service."""
+    simulator = Simulator()
+
+    async def main() -> tuple[list[Outcome[Any]], float]:
+        async with OneAutoClient.simulated(simulator, clock=clock) as client:
+            await client.lookup("1")
+            outcomes = [await client.lookup("SIM-500"), await client.lookup("2")]
+            return outcomes, clock.monotonic()
+
+    (failed, found), now = clock.run(main())
+    assert (type(failed), failed.receipt.attempts, type(found)) == (Failed, 6, Found)
+    assert now < 30.0
+
+
+def test_a_retry_is_not_sent_when_its_time_is_over(clock: VirtualClock) -> None:
+    """Neither on a key so slow that its turn comes too late, nor while another call asks whether an outage is over."""
+    simulator = Simulator()
+    simulator.fail_next(1, 503)
+
+    async def main() -> tuple[Outcome[Any], float]:
+        slow, policy = RateLimit(0.001, 1), RetryPolicy(total=30)
+        async with OneAutoClient.simulated(simulator, clock=clock, rate_limit=slow, retry=policy) as client:
+            return await client.lookup("1"), clock.monotonic()
+
+    outcome, now = clock.run(main())
+    assert isinstance(outcome, Failed)
+    assert isinstance(outcome.error, DeadlineExceededError)
+    assert simulator.requests.total() == 1
+    assert now == pytest.approx(30.0)
+
+
+def test_a_retry_does_not_wait_beyond_its_time_for_a_canary_that_hangs(clock: VirtualClock) -> None:
+    """Whatever becomes of the canary."""
+
+    async def main() -> float:
+        governor = Governor(clock=clock)
+        governor.accept(await governor.acquire())
+        for _ in range(6):
+            governor.fail(await governor.acquire())
+        canary = await governor.acquire()
+        began = clock.monotonic()
+        with pytest.raises(DeadlineExceededError):
+            await governor.acquire(Patience(until=began + 10.0), retrying=True)
+        governor.forget(canary)
+        return clock.monotonic() - began
+
+    assert clock.run(main()) == pytest.approx(10.0)
+
+
+def test_in_an_outage_new_ids_ask_before_those_that_have_failed(clock: VirtualClock) -> None:
+    """Else a single id that always fails would keep all others waiting."""
+    simulator = Simulator(latency=0.1)
+
+    async def main() -> tuple[list[Outcome[Any]], float]:
+        async with OneAutoClient.simulated(simulator, clock=clock) as client:
+            await client.lookup("1")
+            failing = [asyncio.ensure_future(client.lookup("SIM-500"))]
+            await asyncio.sleep(4.0)
+            began = clock.monotonic()
+            await client.lookup_many(range(10, 20))
+            took = clock.monotonic() - began
+            return await asyncio.gather(*failing), took
+
+    (failed,), took = clock.run(main())
+    assert (type(failed), failed.receipt.attempts <= 7) == (Failed, True)
+    assert took < 10.0
+
+
+def test_what_was_never_sent_leaves_its_token(clock: VirtualClock) -> None:
+    """Nothing reached the service: it would be a call less that the key allows."""
+    governor = Governor(RateLimit(0.01, 3), clock=clock)
+
+    async def main() -> list[float | None]:
+        for how in (Governor.give_back, partial(Governor.fail, was_sent=False)):
+            for _ in range(5):
+                how(governor, await governor.acquire())
+        left = governor.statistics().level
+        governor.fail(await governor.acquire())
+        return [left, governor.statistics().level]
+
+    assert clock.run(main()) == pytest.approx([3.0, 2.0], abs=0.2)
+    assert governor.statistics().granted == 6
+
+
+def test_a_governor_serves_one_event_loop_at_a_time() -> None:
+    """Another one is refused, until the first is closed: whoever waited there is forgotten."""
+    governor = Governor(RateLimit(0.001, 1))
+    first = asyncio.new_event_loop()
+
+    async def wait() -> Grant:
+        async with asyncio.timeout(0.01):
+            return await governor.acquire()
+
+    async def elsewhere() -> None:
+        await governor.acquire()
+
+    first.run_until_complete(wait())
+    with pytest.raises(TimeoutError):
+        first.run_until_complete(wait())
+    with pytest.raises(ConfigurationError, match="another event loop"):
+        asyncio.run(elsewhere())
+    first.close()
+    with pytest.raises(TimeoutError):
+        asyncio.run(wait())
 
 
 def test_a_limit_given_too_high_loses_no_id(clock: VirtualClock) -> None:

@@ -15,7 +15,14 @@ import attrs
 
 from .._waiting import start
 from ..clock import Clock, SystemClock
-from ..errors import DeadlineExceededError, OneAutoError, QuotaExceededError, RateLimitedError, ServiceUnavailableError
+from ..errors import (
+    ConfigurationError,
+    DeadlineExceededError,
+    OneAutoError,
+    QuotaExceededError,
+    RateLimitedError,
+    ServiceUnavailableError,
+)
 from ..events import CircuitChanged, GateShut, Observer, QuotaUsedUp, Throttled, tell
 from ..settings import RateLimit
 from .bucket import TokenBucket
@@ -76,7 +83,7 @@ class GovernorStatistics:
         in_flight: calls that have a grant and have not ended.
         gate: seconds until the gate opens; 0 when it is open.
         is_outage: whether the circuit is open: a single call at a time asks whether the service is back.
-        granted: grants given so far.
+        granted: grants given so far, but for those of which nothing was sent.
         accepted: replies that refused nothing: neither 429 nor 500 nor 503.
         throttled: 429 replies, used-up quotas among them.
         unavailable: 500 and 503 replies.
@@ -107,7 +114,7 @@ class _Waiter:
 class Governor:
     """Paces and holds the calls of one key. A client makes its own; give one to several clients to share it.
 
-    It belongs to the event loop it is first waited on.
+    It belongs to one event loop at a time: a wait on another one is refused until the first is closed.
 
     Arguments:
         limit: the key's limit: given, or to be learnt.
@@ -128,7 +135,9 @@ class Governor:
         self._newcomers: deque[_Waiter] = deque()
         self._pump: asyncio.Task[None] | None = None
         self._stirred: asyncio.Event | None = None
-        self._granted = self._accepted = self._throttled = self._unavailable = self._failed = 0
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._granted = self._returned = 0
+        self._accepted = self._throttled = self._unavailable = self._failed = 0
         self._accepted_at = -math.inf
         self._retries_left = float(RETRIES_AT_FIRST)
         self._audience: list[Observer] = []
@@ -142,6 +151,11 @@ class Governor:
     def accepted(self) -> int:
         """How many replies refused nothing: whether the queue moves."""
         return self._accepted
+
+    @property
+    def others_wait(self) -> bool:
+        """Whether anybody waits for a grant."""
+        return self._waiting() > 0
 
     @property
     def key_works(self) -> bool:
@@ -163,7 +177,8 @@ class Governor:
     def disregard(self, observers: tuple[Observer, ...]) -> None:
         """Tell these observers nothing more."""
         for observer in observers:
-            self._audience.remove(observer)  # once: another client may have the same
+            if observer in self._audience:
+                self._audience.remove(observer)  # once: another client may have the same
         self._observers = _distinct(self._audience)
 
     def acquire_at_once(self) -> Grant | None:
@@ -180,7 +195,8 @@ class Governor:
             QuotaExceededError: the quota is used up.
             RateLimitedError, ServiceUnavailableError: the gate is shut, or an outage lasts, for longer than
                 ``patience`` allows.
-            DeadlineExceededError: the gate opens too late.
+            DeadlineExceededError: its turn comes, or the gate opens, too late.
+            ConfigurationError: calls of another event loop use it.
 
         Cancelling gives the place in the queue back.
         """
@@ -250,19 +266,24 @@ class Governor:
         self._unavailable += 1
         self._leave(grant)
         self._fail(grant, now)
-        if retry_after is not None:
+        if retry_after:
             self._shut(now, retry_after, Cause.UNAVAILABLE)
             if self._accepted:
                 self._tell_circuit(changed=self._circuit.hold(now, retry_after))
 
-    def fail(self, grant: Grant) -> None:
-        """Learn that no answer came, or none that can be trusted."""
+    def fail(self, grant: Grant, *, was_sent: bool = True) -> None:
+        """Learn that no answer came, or none that can be trusted; its token is still there if it was never sent."""
         self._failed += 1
+        if not was_sent:
+            self._put_back(grant)
         self._fail(grant, self._clock.monotonic())
 
     def forget(self, grant: Grant) -> None:
         """Learn that a granted call was cancelled: it says nothing, and may have taken a token."""
         self._failed += 1
+        self._forget(grant)
+
+    def _forget(self, grant: Grant) -> None:
         self._miss(grant)
         self._pacer.forget(grant)
         self._circuit.forget(grant)
@@ -272,11 +293,16 @@ class Governor:
 
     def give_back(self, grant: Grant) -> None:
         """Undo a grant for which nothing was sent: the next in line may have it."""
+        self._returned += 1
+        self._put_back(grant)
+        self._forget(grant)
+        self._wake_pump()
+
+    def _put_back(self, grant: Grant) -> None:
+        self._miss(grant)
         if self._bucket is not None:
             self._bucket.put_back(grant.at)
-        self._pacer.put_back()
-        self.forget(grant)
-        self._wake_pump()
+        self._pacer.put_back(grant)
 
     def quota_used_up(self, grant: Grant) -> None:
         """Learn that the quota is used up: nobody who waits is let through, and new calls fail for a while."""
@@ -305,7 +331,7 @@ class Governor:
             in_flight=pacer.in_flight,
             gate=self._gate.remaining(now),
             is_outage=self._circuit.is_open,
-            granted=self._granted,
+            granted=self._granted - self._returned,
             accepted=self._accepted,
             throttled=self._throttled,
             unavailable=self._unavailable,
@@ -392,7 +418,7 @@ class Governor:
             return RateLimitedError(f"not sent: the key has refused every call for {self._drought.lasts:.3g} s")
         closing = self._gate.closing(now)
         if closing is None:
-            return None
+            return _late() if now >= patience.until else None
         wait = closing.until - now
         if closing.length > patience.longest_closing:
             return _gate_error(closing, wait)
@@ -412,6 +438,7 @@ class Governor:
         return len(self._retries) + len(self._newcomers)
 
     async def _queue(self, patience: Patience, *, retrying: bool) -> Grant:
+        self._require_own_loop()
         queue = self._retries if retrying else self._newcomers
         waiter = _Waiter(patience, asyncio.get_running_loop().create_future())
         queue.append(waiter)
@@ -421,6 +448,17 @@ class Governor:
         except BaseException:  # cancelled or turned away
             self._give_back(queue, waiter)
             raise
+
+    def _require_own_loop(self) -> None:
+        """Begin anew on another event loop if the last one is closed: who waited there will never be served."""
+        loop = asyncio.get_running_loop()
+        if self._loop is not None and self._loop is not loop:
+            if not self._loop.is_closed():
+                raise ConfigurationError("this governor is in use on another event loop or thread: make one for each")
+            self._retries.clear()
+            self._newcomers.clear()
+            self._pump = self._stirred = None
+        self._loop = loop
 
     def _give_back(self, queue: deque[_Waiter], waiter: _Waiter) -> None:
         """Return a waiter's place, or the token of a grant that came in the moment of its cancellation."""
@@ -454,20 +492,41 @@ class Governor:
                 delay = self._delay(now)
                 if delay <= 0:
                     self._serve_next(now)
-                elif math.isfinite(delay):
-                    await self._sleep(delay)
                 else:
-                    await self._news()
+                    await self._wait(delay, self._longest_wait(now))
                 if self._asks_by_canaries or self._quota.refuses(now):  # what has just been granted was a canary
                     self._turn_away(self._clock.monotonic())
         except Exception as error:  # noqa: BLE001  # a clock that fails must not leave anyone waiting for ever
             self._fail_everyone(error)
         self._pump = None
 
-    async def _news(self) -> None:
-        """Wait until a call has ended: only that can let the next one out."""
+    def _longest_wait(self, now: float) -> float:
+        """Return the seconds until somebody has waited for as long as its patience lasts."""
+        untils = (waiter.patience.until for waiter in self._retries if not waiter.granted.done())
+        return min(untils, default=math.inf) - now
+
+    async def _wait(self, delay: float, longest: float) -> None:
+        """Wait until the next call may go out, for ``delay`` seconds or news, or until somebody loses its patience."""
+        if math.isfinite(delay):
+            await self._sleep(min(delay, max(0.0, longest)))
+        else:
+            await self._news(longest)
+        if delay > longest:
+            self._turn_away(self._clock.monotonic())
+
+    async def _news(self, longest: float) -> None:
+        """Wait until a call has ended, for at most so many seconds: only that can let the next one out."""
         self._stirred = asyncio.Event()
-        await self._stirred.wait()
+        bell = start(self._ring(max(SHORTEST_SLEEP, longest)), "oneauto governor") if math.isfinite(longest) else None
+        try:
+            await self._stirred.wait()
+        finally:
+            if bell is not None:
+                bell.cancel()
+
+    async def _ring(self, seconds: float) -> None:
+        await self._clock.sleep(seconds)
+        self._stir()
 
     def _stir(self) -> None:
         if self._stirred is not None:
@@ -482,9 +541,17 @@ class Governor:
         await self._clock.sleep(max(delay, SHORTEST_SLEEP), exact=self._bucket is not None and self._bucket.is_narrow)
 
     def _serve_next(self, now: float) -> None:
-        waiter = (self._retries or self._newcomers).popleft()
+        """Let one go. In an outage whoever has not asked yet: one id that always fails would make it last."""
+        first, second = self._retries, self._newcomers
+        if self._asks_by_canaries:
+            first, second = second, first
+        waiter = (first or second).popleft()
         if not waiter.granted.done():
             waiter.granted.set_result(self._grant(now))
+
+
+def _late() -> OneAutoError:
+    return DeadlineExceededError("not sent again: its turn did not come within the time allowed")
 
 
 def _distinct(observers: list[Observer]) -> tuple[Observer, ...]:

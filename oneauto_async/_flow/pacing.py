@@ -176,9 +176,11 @@ class Pacer:
             grant.has_left, self._leaving = True, self._leaving - 1
             self._history.add(grant)
 
-    def put_back(self) -> None:
-        """Learn that a call that was let out will never be sent."""
-        self._returned += 1
+    def put_back(self, grant: Grant) -> None:
+        """Learn that a call that was let out will never be sent: nothing remembers it."""
+        self._leaving -= not grant.has_left
+        grant.has_left, grant.fate = True, Fate.VOID
+        self._answered, self._returned = self._answered + 1, self._returned + 1
         self._level = min(self._depth, self._level + 1.0)
 
     def pause(self, now: float, seconds: float) -> None:
@@ -200,6 +202,8 @@ class Pacer:
 
     def forget(self, grant: Grant) -> None:
         """Learn that a call took no token, or that it is not known."""
+        if grant.fate is Fate.VOID:
+            return  # it was put back
         self.leave(grant)
         grant.fate = Fate.VOID
         self._answered += 1

@@ -59,6 +59,11 @@ class Trail(Protocol):
         ...
 
     @property
+    def others_wait(self) -> bool:
+        """Another lookup waits for its turn."""
+        ...
+
+    @property
     def waits_alone(self) -> bool:
         """A ``Retry-After`` on a 429 holds this lookup alone."""
         ...
@@ -113,8 +118,9 @@ class _Rules:
         return moved or self.trail.key_works or self._failed_again()
 
     def _unavailable_again(self) -> bool:
-        """A canary's failure is the outage's, not its lookup's: it asked for everyone."""
-        return self.trail.was_canary or (self._failed_again() and self.trail.may_retry())
+        """A canary's failure is the outage's, not its lookup's, if it asked for others too."""
+        asked_for_others = self.trail.was_canary and self.trail.others_wait
+        return asked_for_others or (self._failed_again() and self.trail.may_retry())
 
     def _failed_again(self) -> bool:
         self.failures += 1
@@ -124,7 +130,7 @@ class _Rules:
         """Return the seconds to wait before the next request; the gate and the pacing come on top."""
         match ended:
             case Pending():
-                return self.policy.poll_interval
+                return max(FLOOR, self.policy.poll_interval)
             case Throttled() if self.trail.waits_alone:
                 return max(FLOOR, self._asked_for(ended))
             case Throttled():

@@ -34,6 +34,7 @@ from support.cli import (
 )
 
 from oneauto_async._cli import commands
+from oneauto_async._cli.earlier import may_hold_more
 from oneauto_async._cli.reaching import Settings
 from oneauto_async.testing import SIMULATOR_KEY, Simulator, serve
 
@@ -230,25 +231,68 @@ def test_a_ledger_that_cannot_be_is_7(tmp_path: Path, ids: Path, place: str) -> 
     assert not (tmp_path / "out.csv").exists()
 
 
+FULL_DISK = (
+    "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
+    "resource.setrlimit(resource.RLIMIT_FSIZE, (70000, 70000));"
+    "from oneauto_async._cli import main; sys.exit(main())"
+)
+
+
 @posix
-def test_a_ledger_that_fails_stops_the_run(tmp_path: Path, ids: Path) -> None:
-    """The disk fills: exit 7, sending stops, and what was answered is in the output."""
-    limited = (
-        "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (70000, 70000));"
-        "from oneauto_async._cli import main; sys.exit(main())"
-    )
+def test_a_ledger_that_fails_stops_the_run_and_what_it_lacks_is_replaced_by_no_other(tmp_path: Path) -> None:
+    """The disk fills: exit 7, sending stops, and going on as advised leaves every paid answer where it was told."""
     source = listed(tmp_path, *(str(number) for number in range(400)))
-    output = tmp_path / "out.jsonl"
+    output, kept = tmp_path / "out.jsonl", tmp_path / "out.jsonl.partial"
+    command = ("bulk", str(source), "-o", str(output), "--concurrency", "5")
     with serve(simulator := Simulator()) as base_url:
         done = subprocess.run(
-            [sys.executable, "-c", limited, "bulk", str(source), "-o", str(output), "--concurrency", "5"],
+            [sys.executable, "-c", FULL_DISK, *command],
             env=live(base_url), capture_output=True, text=True, timeout=60, check=False,
         )  # fmt: skip
-    kept = records(output.read_text()) + records(done.stdout)
-    assert (done.returncode, "Traceback" in done.stderr) == (7, False)
-    assert simulator.requests.total() < 400
-    assert {record["evdb_vehicle_id"] for record in kept if record["billing"] == "billed"} == set(simulator.bills)
+        billed = set(simulator.bills)
+        oneauto(*command, env=live(base_url))
+    assert (done.returncode, "Traceback" in done.stderr, len(billed) < 400) == (7, False, True)
+    assert f"output: {kept} (partial:" in done.stderr
+    assert f"the ledger failed: an answer that it lacks is in {kept} alone" in done.stderr
+    paid = {record["evdb_vehicle_id"] for record in records(kept.read_text()) if record["billing"] == "billed"}
+    stranded = {record["evdb_vehicle_id"] for record in records(done.stdout) if record["billing"] == "billed"}
+    assert (paid | stranded, max(simulator.bills.values())) == (billed, 1)
+    assert len(records(output.read_text())) == 400
+
+
+@pytest.mark.parametrize("older", ["out.jsonl", "out.csv"])
+def test_a_new_ledger_that_gets_through_less_replaces_no_older_output(tmp_path: Path, ids: Path, older: str) -> None:
+    """What was bought without it may be in that file alone; a run that gets through replaces it as ever."""
+    output = tmp_path / older
+    command = ("bulk", str(ids), "-o", str(output))
+    with serve(Simulator()) as base_url:
+        oneauto(*command, "--no-ledger", env=live(base_url))
+        before = output.read_bytes()
+        capped = oneauto(*command, "--max-calls", "10", env=live(base_url))
+        kept = output.read_bytes()
+        whole = oneauto(*command, env=live(base_url))
+    assert (capped.returncode, kept == before, whole.returncode, output.read_bytes() == before) == (4, True, 0, False)
+    assert f"output: {output}.partial; {output} was left as it was" in capped.stderr
+
+
+@pytest.mark.parametrize(
+    ("content", "holds"),
+    [
+        ("", False),
+        ('{"evdb_vehicle_id": "1", "outcome": "found", "billing": "billed", "raw": null}\n', False),
+        ('{"evdb_vehicle_id": "2", "outcome": "found", "billing": "not billed", "raw": null}\n', True),
+        ('{"evdb_vehicle_id": "2", "outcome": "not_sent", "billing": "not billed", "raw": null}\n', False),
+        ('{"evdb_vehicle_id": "2", "outcome": "in_doubt", "billing": "unknown", "raw": "<html>"}\n', True),
+        ("evdb_vehicle_id,outcome,billing,raw\n1,found,billed,\n2,in_doubt,unknown,\n", False),
+        ("evdb_vehicle_id,outcome,billing,raw\n1,found,billed,\n2,no_data,not billed,\n", True),
+        ("van,depot\n1,Leeds\n", True),
+        ("{\n", True),
+    ],
+)
+def test_what_an_older_output_is_worth(tmp_path: Path, content: str, holds: bool) -> None:
+    """An answer that is not there now, or anything in a file that another program wrote."""
+    (older := tmp_path / "older").write_text(content)
+    assert may_hold_more(older, {"1"}.__contains__) is holds
 
 
 # Caps, and leave to spend.

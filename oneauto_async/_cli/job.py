@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
+from .exits import Exit
 from .interrupts import Interrupts
 
 if TYPE_CHECKING:
@@ -56,6 +57,11 @@ class Job:
     started: float = attrs.field(factory=time.monotonic, init=False)
     kept: Path | None = attrs.field(default=None, init=False)
     was_interrupted: bool = attrs.field(default=False, init=False)
+
+    @property
+    def ledger_failed(self) -> bool:
+        """Whether an answer may have come that the ledger lacks."""
+        return self.ledger_trouble is not None or Exit.LEDGER in self.book.exits
 
     @property
     def attempts(self) -> int:

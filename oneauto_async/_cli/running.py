@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import Billing, LedgerError
 from ..outcomes import Failed, Source
+from .earlier import may_hold_more
 from .estimating import require_leave
 from .exits import Exit, RefusedError, worst
 from .outputs import FileSink, StreamSink, silence_stdout, write_rest
@@ -21,6 +22,7 @@ from .watching import progress_on
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
+    from pathlib import Path
 
     from .. import Governor, OneAutoClient
     from .job import Job
@@ -138,11 +140,11 @@ def _standing(job: Job, governor: Governor) -> Standing:
 
 
 def _keep(job: Job) -> None:
-    """Give the output its name, unless a file that is there already is worth more than what this run has."""
+    """Give the output its name, unless a file that bears it, now or after the next run, is worth more."""
     replaces = job.output is not None and job.output.exists()
     if not job.book.done or (replaces and not job.book.has_answers):
         return
-    if replaces and isinstance(job.sink, FileSink) and _may_hold_more(job):
+    if job.output is not None and isinstance(job.sink, FileSink) and _stays_beside(job, job.output):
         job.kept = job.sink.commit_beside()
         return
     try:
@@ -152,10 +154,14 @@ def _keep(job: Job) -> None:
     job.kept = job.output
 
 
-def _may_hold_more(job: Job) -> bool:
-    """Tell whether an older output may be the only place of answers that this run did not get."""
+def _stays_beside(job: Job, output: Path) -> bool:
+    """Tell whether this run's records and an older output may each be the only place of something paid for."""
+    if job.ledger_failed:
+        return True  # the next run, told to go on, replaces the output by what the ledger has
     got_through = job.book.trouble is None and not job.book.left() and not job.book.billing[Billing.UNKNOWN]
-    return job.settings.purse.ledger is None and not got_through
+    if got_through or not output.exists():
+        return False
+    return job.settings.purse.ledger is None or may_hold_more(output, job.book.is_settled)
 
 
 def _reported(job: Job) -> Exit:

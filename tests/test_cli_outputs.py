@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.cli import posix
 
 from oneauto_async import (
     AccessDeniedError,
@@ -365,6 +366,17 @@ def test_nothing_in_a_record_can_steer_the_terminal(capsys: pytest.CaptureFixtur
     shown = capsys.readouterr().out
     assert "\x1b" not in shown
     assert "[red]x[/red]" in shown
+
+
+@posix
+def test_a_table_whose_reader_has_left_is_told_like_any_other_output(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The library that draws it would end the program, and nothing would be said about what was paid."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    monkeypatch.setattr("sys.stdout", stream := io.TextIOWrapper(io.FileIO(writer, "w"), write_through=True))
+    with pytest.raises(BrokenPipeError):
+        print_table([record_of(found())])
+    stream.detach().close()
 
 
 def test_printable_escapes_what_cannot_be_seen() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import os
 import sys
 from typing import TYPE_CHECKING, TextIO
 
@@ -88,11 +90,19 @@ def print_table(records: Sequence[Record]) -> None:
             console.print(Text(printable(remark)), soft_wrap=True)
 
 
+class _Console(Console):
+    """A console whose reader may leave: that is told like any other trouble, where rich would end the program."""
+
+    def on_broken_pipe(self) -> None:
+        """Raise the error that rich has just caught."""
+        raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
+
+
 def _console(stream: TextIO) -> Console:
     """Return a console that shows a character its encoding lacks as an escape instead of failing on it."""
     if hasattr(stream, "reconfigure"):
         stream.reconfigure(errors="backslashreplace")
-    return Console(file=stream, highlight=False, emoji=False)
+    return _Console(file=stream, highlight=False, emoji=False)
 
 
 def _table(console_encoding: str | None) -> Table:

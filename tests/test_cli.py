@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import csv
+import errno
 import os
 import signal
 import socket
@@ -474,6 +475,21 @@ def test_a_full_disk_under_the_output_loses_no_answer(tmp_path: Path, ids: Path)
     kept = records(output.read_text()) + records(done.stdout)
     assert (done.returncode, "on standard output as JSON Lines" in done.stderr) == (1, True)
     assert {record["evdb_vehicle_id"] for record in kept if record["billing"] == "billed"} == set(simulator.bills)
+
+
+def test_an_output_that_cannot_take_its_name_hides_nothing_of_the_report(
+    run: Callable[..., tuple[int, str, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Money and doubts are told, the hidden file is named, and the gravest exit code wins."""
+
+    def refuse(part: Path, target: Path) -> Path:
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+
+    monkeypatch.setattr(Path, "replace", refuse)
+    code, _, stderr = run("bulk", str(listed(tmp_path, "1", "SIM-502")), "--simulate", "-o", str(tmp_path / "out.csv"))
+    (part,) = tmp_path.glob(".out.csv.*.part")
+    assert (code, "money: 1 billed, 0 not billed, 1 in doubt" in stderr, "in doubt: sent" in stderr) == (5, True, True)
+    assert f"error: {tmp_path / 'out.csv'} cannot be written: Is a directory; what was answered is in {part}" in stderr
 
 
 # The terminal.

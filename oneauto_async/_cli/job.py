@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from .. import Batch, BidirectionalCharging
     from ..errors import LedgerError
     from .book import Book
+    from .exits import RefusedError
     from .outputs import Sink
     from .reaching import Settings
     from .records import VanOutcome
@@ -38,6 +39,7 @@ class Job:
         batches: what was asked in turn, so far.
         set_aside: kept answers that are of no use, and are bought again.
         ledger_trouble: why the ledger takes no more.
+        unnamed: why the output could not take its name.
         started: when, on the monotonic clock.
         kept: the name that the output got: its own, or one beside it; ``None`` if there is no such file.
         was_interrupted: a signal came before the last outcome.
@@ -54,6 +56,7 @@ class Job:
     batches: list[Batch[BidirectionalCharging]] = attrs.field(factory=list, init=False)
     set_aside: list[VanOutcome] = attrs.field(factory=list, init=False)
     ledger_trouble: LedgerError | None = attrs.field(default=None, init=False)
+    unnamed: RefusedError | None = attrs.field(default=None, init=False)
     started: float = attrs.field(factory=time.monotonic, init=False)
     kept: Path | None = attrs.field(default=None, init=False)
     was_interrupted: bool = attrs.field(default=False, init=False)

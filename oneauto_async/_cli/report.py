@@ -98,6 +98,8 @@ def _calls(job: Job) -> str:
 
 
 def _where(job: Job, output: Path) -> str:
+    if job.unnamed is not None:
+        return f"{output} could not be written; what there is stands in the file named below"
     if job.kept is None:
         return f"{output} was left as it was: nothing was answered" if output.exists() else "none: nothing was answered"
     missing = job.book.total - job.book.done
@@ -116,7 +118,7 @@ def _remarks(job: Job) -> Iterator[str]:
     if job.book.billing[Billing.UNKNOWN]:
         yield from _about_doubts(job.settings.purse.ledger)
     if job.ledger_failed and job.book.has_answers:
-        place = job.kept or "standard output"
+        place = job.kept or ("standard output" if job.unnamed is None else "the file named below")
         yield printable(f"the ledger failed: an answer that it lacks is in {place} alone, so keep that")
     if job.settings.simulate:
         yield "simulated: the data are made up and nothing was paid"

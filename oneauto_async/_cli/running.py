@@ -39,8 +39,7 @@ def run(job: Job) -> Exit:
     """Do the job and report it on standard error.
 
     Raises:
-        RefusedError: something is wrong with the key or the ledger, nobody agreed to the cost, or the output cannot be
-            written at the very end.
+        RefusedError: something is wrong with the key or the ledger, or nobody agreed to the cost.
         OneAutoError: another setting is wrong. Nothing was sent.
     """
     try:
@@ -144,14 +143,20 @@ def _keep(job: Job) -> None:
     replaces = job.output is not None and job.output.exists()
     if not job.book.done or (replaces and not job.book.has_answers):
         return
-    if job.output is not None and isinstance(job.sink, FileSink) and _stays_beside(job, job.output):
-        job.kept = job.sink.commit_beside()
-        return
     try:
-        job.sink.commit()
+        job.kept = _committed(job)
     except OSError as error:
         job.book.trouble = job.book.trouble or error
-    job.kept = job.output
+    except RefusedError as error:
+        job.unnamed = error
+
+
+def _committed(job: Job) -> Path | None:
+    """Return the name that the output got."""
+    if job.output is not None and isinstance(job.sink, FileSink) and _stays_beside(job, job.output):
+        return job.sink.commit_beside()
+    job.sink.commit()
+    return job.output
 
 
 def _stays_beside(job: Job, output: Path) -> bool:
@@ -175,12 +180,12 @@ def _reported(job: Job) -> Exit:
         _save_the_rest(job)
         if job.ledger_trouble is not None:
             say(f"error: the run was stopped: {printable(str(job.ledger_trouble))}")
-        _refuse_trouble(job)
+        _tell_trouble(job)
     return worst(_exits(job))
 
 
 def _exits(job: Job) -> set[Exit]:
-    incomplete = job.book.trouble is not None or job.book.done < job.book.total
+    incomplete = job.book.done < job.book.total or job.book.trouble is not None or job.unnamed is not None
     return {
         *job.book.exits,
         *([Exit.INTERRUPTED] if job.was_interrupted else []),
@@ -203,17 +208,20 @@ def _save_the_rest(job: Job) -> None:
     say("\n".join(how_to_go_on(job, len(left), rest)))
 
 
-def _refuse_trouble(job: Job) -> None:
-    """Tell why the output ended early, and let no record be lost that has another way out."""
+def _tell_trouble(job: Job) -> None:
+    """Tell why the output ended early or has no name, and let no record be lost that has another way out."""
+    if job.unnamed is not None:
+        say(f"error: {printable(str(job.unnamed))}")
     if job.book.trouble is None:
         return
     why = f"{job.output or 'standard output'}: {job.book.trouble.strerror}: the run was stopped"
     if job.output is None:
         silence_stdout()
-        raise RefusedError(why, Exit.FAILED)
-    _print_stranded(job)
-    stranded = counted(len(job.book.stranded), "record that did not fit is", "records that did not fit are")
-    raise RefusedError(f"{why}; {stranded} on standard output as JSON Lines", Exit.FAILED)
+    else:
+        _print_stranded(job)
+        stranded = counted(len(job.book.stranded), "record that did not fit is", "records that did not fit are")
+        why = f"{why}; {stranded} on standard output as JSON Lines"
+    say(f"error: {printable(why)}")
 
 
 def _print_stranded(job: Job) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import csv
 import errno
+import io
 import os
 import signal
 import socket
@@ -448,6 +449,21 @@ def test_a_reader_that_has_seen_enough_is_no_drama(ids: Path) -> None:
     assert (done.returncode, "Traceback" in done.stderr) == (1, False)
     assert "standard output was closed" in done.stderr
     assert simulator.requests.total() < 199
+
+
+@posix
+@pytest.mark.parametrize("form", ["table", "jsonl", "csv"])
+def test_lookups_that_nobody_reads_are_told_as_lost(
+    run: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch, form: str
+) -> None:
+    """All of them, and with what they would have been kept."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    monkeypatch.setattr(sys, "stdout", stream := io.TextIOWrapper(io.FileIO(writer, "w"), write_through=True))
+    code, _, stderr = run("lookup", "1", "2", "3", "--simulate", "--format", form)
+    stream.close()
+    assert (code, "3 billed" in stderr) == (1, True)
+    assert "3 records could not be handed over (--ledger keeps what is paid for)" in stderr
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")

@@ -141,9 +141,14 @@ class HeldSink:
         """Keep the record."""
         self._records[row] = record
 
+    @property
+    def held(self) -> list[Record]:
+        """The records so far, in input order."""
+        return [self._records[row] for row in sorted(self._records)]
+
     def commit(self) -> None:
         """Show the records."""
-        self._show([self._records[row] for row in sorted(self._records)])
+        self._show(self.held)
 
     def discard(self) -> None:
         """Forget the records."""

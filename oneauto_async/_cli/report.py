@@ -44,10 +44,15 @@ def _different(job: Job) -> str:
 def unread(job: Job) -> str:
     """Return the line for a reader of standard output that went away, as ``head`` does when it has seen enough."""
     lost = counted(len(job.book.stranded), "record", "records")
-    what = "what came before it failed" if job.ledger_failed else "what was paid for"
-    kept = f"the ledger keeps {what}, and the same command serves it again"
-    where = "-o keeps all" if job.settings.purse.ledger is None else kept
-    return f"stopped: standard output was closed; {_money(job)}; {lost} could not be handed over ({where})"
+    return f"stopped: standard output was closed; {_money(job)}; {lost} could not be handed over ({_keeper(job)})"
+
+
+def _keeper(job: Job) -> str:
+    """Tell what keeps the records that a reader did not take, or would have kept them."""
+    if job.settings.purse.ledger is not None:
+        what = "what came before it failed" if job.ledger_failed else "what was paid for"
+        return f"the ledger keeps {what}, and the same command serves it again"
+    return "--ledger keeps what is paid for" if job.brief else "-o keeps all"
 
 
 def lines(job: Job) -> list[str]:

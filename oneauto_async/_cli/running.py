@@ -12,7 +12,7 @@ from ..outcomes import Failed, Source
 from .earlier import may_hold_more
 from .estimating import require_leave
 from .exits import Exit, RefusedError, worst
-from .outputs import FileSink, StreamSink, silence_stdout, write_rest
+from .outputs import FileSink, HeldSink, StreamSink, silence_stdout, write_rest
 from .progress import Standing, counted, printable, say
 from .reaching import client_for
 from .records import FORMATS
@@ -147,6 +147,8 @@ def _keep(job: Job) -> None:
         job.kept = _committed(job)
     except OSError as error:
         job.book.trouble = job.book.trouble or error
+        if isinstance(job.sink, HeldSink):
+            job.book.stranded = job.sink.held
     except RefusedError as error:
         job.unnamed = error
 
@@ -178,9 +180,9 @@ def _reported(job: Job) -> Exit:
     else:
         say("\n".join(report_lines(job)))
         _save_the_rest(job)
-        if job.ledger_trouble is not None:
-            say(f"error: the run was stopped: {printable(str(job.ledger_trouble))}")
         _tell_trouble(job)
+    if job.ledger_trouble is not None:
+        say(f"error: the run was stopped: {printable(str(job.ledger_trouble))}")
     return worst(_exits(job))
 
 

@@ -7,6 +7,7 @@ import csv
 import errno
 import io
 import os
+import shlex
 import signal
 import socket
 import subprocess
@@ -417,6 +418,23 @@ def test_a_run_without_a_ledger_that_is_stopped_replaces_no_older_output(tmp_pat
     assert f"output: {kept}" in done.stderr
     assert f"{output} was left as it was" in done.stderr
     assert f"bulk {kept}.rest.txt -o {tmp_path / 'out.rest.jsonl'}" in done.stderr
+
+
+def test_the_command_for_the_rest_asks_the_same_of_the_same(
+    run: Callable[..., tuple[int, str, str]], tmp_path: Path
+) -> None:
+    """With every option about whom to ask, for what, how fast and for whose money, ready for a shell."""
+    output, key_file = tmp_path / "our cars.txt", tmp_path / "the key"
+    key_file.write_text(SIMULATOR_KEY)
+    with serve(simulator := Simulator(quota=1)) as base_url:
+        about = ("--endpoint=car", f"--base-url={base_url}", f"--key-file={key_file}", "--account=north & south")
+        pace = ("--rate=100.5", "--burst=3", "--concurrency=5", "--no-ledger")
+        command = ("bulk", str(listed(tmp_path, "1", "2")), "-o", str(output), "--format=csv", *about, *pace)
+        code, _, stderr = run(*command)
+    told = shlex.split(stderr.partition("run `oneauto-async ")[2].partition("` for these alone")[0])
+    rest = [f"{output}.rest.txt", "-o", str(tmp_path / "our cars.rest.txt")]
+    assert (code, simulator.total_billed, told) == (4, 1, ["bulk", *rest, "--format=csv", *about, *pace])
+    assert run("bulk", str(VANS), "--simulate", "--max-calls=1", "-o", str(tmp_path / "a.csv"))[2].count("--simulate`")
 
 
 def test_the_rest_is_not_written_over_the_answers_it_belongs_to(

@@ -55,6 +55,7 @@ def bulk(
         book=Book(ids.rows, sink),
         sink=sink,
         output=output,
+        form=form,
         source=origin,
         may_ask=source != "-" and _somebody_is_there(),
     )

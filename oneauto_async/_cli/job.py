@@ -33,6 +33,7 @@ class Job:
         book: what became of each row.
         sink: where the records go.
         output: the file among the sinks, if it is one.
+        form: the format that was asked for, if one was.
         source: the input's name, and where in it the ids stand; empty if they were typed.
         brief: a handful of lookups: in input order, reported in one line.
         may_ask: a person is there to be asked whether it may begin.
@@ -49,6 +50,7 @@ class Job:
     book: Book
     sink: Sink
     output: Path | None = None
+    form: str | None = None
     source: str = ""
     brief: bool = False
     interrupts: Interrupts = attrs.field(factory=Interrupts, init=False)

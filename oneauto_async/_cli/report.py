@@ -160,7 +160,8 @@ def how_to_go_on(job: Job, left: int, rest: Path | None) -> list[str]:
         return [f"{what}; running the same command again asks for every id{cost}"]
     assert job.output is not None
     onward = unused(job.output.with_name(f"{job.output.stem}.rest{job.output.suffix}"))
-    again = shlex.join(["oneauto-async", "bulk", str(rest), "-o", str(onward)])
+    form = [] if job.form is None else [f"--format={job.form}"]
+    again = shlex.join(["oneauto-async", "bulk", str(rest), "-o", str(onward), *form, *job.settings.options])
     return [
         printable(f"{what}; they are in {rest}: run `{again}` for these alone"),
         "running the same command again would ask, and pay, for the answered ids once more",

@@ -437,12 +437,13 @@ def test_the_command_for_the_rest_asks_the_same_of_the_same(
     assert run("bulk", str(VANS), "--simulate", "--max-calls=1", "-o", str(tmp_path / "a.csv"))[2].count("--simulate`")
 
 
+@pytest.mark.parametrize("name", ["out.csv.rest.txt", "out.csv.rest.jsonl"])
 def test_the_rest_is_not_written_over_the_answers_it_belongs_to(
-    run: Callable[..., tuple[int, str, str]], tmp_path: Path
+    run: Callable[..., tuple[int, str, str]], tmp_path: Path, name: str
 ) -> None:
     """The obvious slip after an interruption would replace paid answers."""
-    (tmp_path / "out.csv.rest.txt").write_text("1\n")
-    code, _, stderr = run("bulk", str(tmp_path / "out.csv.rest.txt"), "-o", str(tmp_path / "out.csv"), "--simulate")
+    (tmp_path / name).write_text("1\n")
+    code, _, stderr = run("bulk", str(tmp_path / name), "-o", str(tmp_path / "out.csv"), "--simulate")
     assert (code, "holds the answers" in stderr) == (2, True)
 
 

@@ -8,6 +8,7 @@ import io
 import json
 import math
 import os
+import re
 import sqlite3
 import stat
 from contextlib import closing
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from support.cli import posix
 
@@ -38,9 +39,11 @@ from oneauto_async import (
 )
 from oneauto_async._cli.book import Book
 from oneauto_async._cli.exits import Exit, RefusedError, worst
-from oneauto_async._cli.outputs import HeldSink, StreamSink, file_sink, rest_path, stdout_sink, write_rest
+from oneauto_async._cli.inputs import read_ids
+from oneauto_async._cli.outputs import HeldSink, StreamSink, file_sink, stdout_sink
 from oneauto_async._cli.progress import printable
 from oneauto_async._cli.records import COLUMNS, FIELDS, FORMATS, exit_of, record_of
+from oneauto_async._cli.rest import rest_paths, write_rest
 from oneauto_async._cli.terminal import print_table
 
 if TYPE_CHECKING:
@@ -313,8 +316,23 @@ def test_a_table_is_not_written_to_a_file(tmp_path: Path) -> None:
 def test_the_rest_is_an_input_of_plain_lines(tmp_path: Path) -> None:
     """It stands next to the output under a telling name."""
     path = write_rest(tmp_path / "out.csv", ["007", "é"])
-    assert (path, path.read_text(encoding="utf-8")) == (rest_path(tmp_path / "out.csv"), "007\né\n")
+    assert (path, path.read_text(encoding="utf-8")) == (rest_paths(tmp_path / "out.csv")[0], "007\né\n")
     assert path.name == "out.csv.rest.txt"
+
+
+TEXTS = st.text(st.characters(exclude_categories=["C", "Zl", "Zp"]), max_size=9).map(str.strip)
+IDS = TEXTS.filter(lambda text: text != "" and re.match(r"\d+[.,eE]", text) is None)  # no number of a spreadsheet
+
+
+@given(st.lists(IDS, min_size=1))
+@example(["1", "AB 12"])
+@example(["a,b", "#5"])
+@example(["id", "5"])
+@example(['"5"'])
+def test_the_rest_is_read_back_as_it_was(tmp_path_factory: pytest.TempPathFactory, ids: list[str]) -> None:
+    """Whatever an id looks like that a file can hold."""
+    rest = write_rest(tmp_path_factory.getbasetemp() / "out.csv", ids)
+    assert read_ids(str(rest)).rows == ids
 
 
 def test_a_stream_gets_each_record_at_once() -> None:

@@ -395,9 +395,9 @@ def _bulk(source: str, dry_run: bool, **options: Any) -> Exit:
     costs money then wants --ledger or --no-ledger.
 
     The ledger keeps every answer from the moment it comes: after Ctrl-C or a crash, the same command goes on, and pays
-    for nothing twice. Without a ledger, the ids that are left are in OUTPUT.rest.txt. A run that did not get through
-    leaves an older OUTPUT that may hold more as it was, and one whose ledger failed makes none: what it has is in
-    OUTPUT.partial.
+    for nothing twice. Without a ledger, the ids that are left are in OUTPUT.rest.txt or OUTPUT.rest.jsonl. A run that
+    did not get through leaves an older OUTPUT that may hold more as it was, and one whose ledger failed makes none:
+    what it has is in OUTPUT.partial.
     """
     return _run_bulk(source, dry_run=dry_run, **options)
 

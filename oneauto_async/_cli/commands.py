@@ -12,7 +12,8 @@ from .estimating import estimate, require_means
 from .exits import Exit, RefusedError
 from .inputs import checked_arguments, read_ids
 from .job import Job
-from .outputs import checked_target, file_sink, print_lines, rest_path, stdout_sink
+from .outputs import checked_target, file_sink, print_lines, stdout_sink
+from .rest import rest_paths
 from .running import run
 
 if TYPE_CHECKING:
@@ -105,5 +106,5 @@ def _spare_the_input(source: str, output: Path) -> None:
         return
     if output.exists() and path.samefile(output):
         raise RefusedError(f"{output} is the input: choose another name for -o")
-    if path.resolve() == rest_path(output).resolve():
+    if path.resolve() in [rest.resolve() for rest in rest_paths(output)]:
         raise RefusedError(f"{output} holds the answers that {source} is the rest of: choose another name for -o")

@@ -27,13 +27,12 @@ __all__ = [
     "Sink",
     "StreamSink",
     "file_sink",
+    "hidden",
     "print_lines",
     "require_stdout",
-    "rest_path",
     "silence_stdout",
     "stdout_sink",
     "unused",
-    "write_rest",
     "write_stdout",
 ]
 
@@ -240,7 +239,7 @@ class _Part:
     """
 
     def __init__(self, target: Path) -> None:
-        self.path = _hidden(target)
+        self.path = hidden(target)
         self.size = 0
         try:
             self._file = self.path.open("x+b", buffering=0)
@@ -279,7 +278,8 @@ class _Part:
             data = data[self._file.write(data) :]
 
 
-def _hidden(target: Path) -> Path:
+def hidden(target: Path) -> Path:
+    """Return a name beside a file that nothing else has, for what is to become that file."""
     return target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
 
 
@@ -333,19 +333,6 @@ def _reserved(path: Path) -> Path:
         with contextlib.suppress(FileExistsError):
             (free := unused(path)).touch(exist_ok=False)
             return free
-
-
-def rest_path(output: Path) -> Path:
-    """Return the name for the ids that a run left unasked."""
-    return output.with_name(f"{output.name}.rest.txt")
-
-
-def write_rest(output: Path, ids: list[str]) -> Path:
-    """Write the ids that a run left unasked next to its output, one per line, ready to be an input."""
-    path = rest_path(output)
-    part = _hidden(path)
-    part.write_text("".join(f"{identifier}\n" for identifier in ids), encoding="utf-8")
-    return part.replace(path)
 
 
 def print_lines(lines: Iterable[str]) -> None:

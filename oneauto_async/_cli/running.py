@@ -12,12 +12,13 @@ from ..outcomes import Failed, Source
 from .earlier import may_hold_more
 from .estimating import require_leave
 from .exits import Exit, RefusedError, worst
-from .outputs import FileSink, HeldSink, StreamSink, silence_stdout, write_rest
+from .outputs import FileSink, HeldSink, StreamSink, silence_stdout
 from .progress import Standing, counted, printable, say
 from .reaching import client_for
 from .records import FORMATS
 from .report import beginning, how_to_go_on, unread
 from .report import lines as report_lines
+from .rest import write_rest
 from .watching import progress_on
 
 if TYPE_CHECKING:

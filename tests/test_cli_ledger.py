@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import csv
 import io
 import json
@@ -33,9 +34,11 @@ from support.cli import (
     wait_until,
 )
 
+from oneauto_async import LedgerError
 from oneauto_async._cli import commands
 from oneauto_async._cli.earlier import may_hold_more
 from oneauto_async._cli.reaching import Settings
+from oneauto_async.ledger import SqliteLedger
 from oneauto_async.testing import SIMULATOR_KEY, Simulator, serve
 
 if TYPE_CHECKING:
@@ -293,6 +296,24 @@ def test_what_an_older_output_is_worth(tmp_path: Path, content: str, holds: bool
     """An answer that is not there now, or anything in a file that another program wrote."""
     (older := tmp_path / "older").write_text(content)
     assert may_hold_more(older, {"1"}.__contains__) is holds
+
+
+@posix
+def test_an_interruption_while_the_ledger_is_opened_is_heard(
+    run: Run, tmp_path: Path, ids: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A line says at once what it waits for, nothing is sent, and the exit code is that of an interruption."""
+
+    async def open_slowly(ledger: SqliteLedger) -> None:
+        asyncio.get_running_loop().call_soon(signal.raise_signal, signal.SIGINT)
+        await asyncio.sleep(PATIENCE)
+        raise LedgerError("locked")
+
+    monkeypatch.setattr(SqliteLedger, "open", open_slowly)
+    code, stdout, stderr = run("bulk", str(ids), "--simulate", "--ledger", str(tmp_path / "books"))
+    assert (code, stdout) == (130, "")
+    assert "stopping, with nothing sent, as soon as the ledger is open or gives up" in stderr
+    assert f"interrupted: {COUNT} ids are left, and this run paid nothing for them" in stderr
 
 
 # Caps, and leave to spend.

@@ -8,7 +8,7 @@ import signal
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Iterator
+    from collections.abc import Callable, Coroutine, Iterator
 
 __all__ = ["Interrupts"]
 
@@ -25,6 +25,7 @@ class Interrupts:
         self.count = 0
         self._heeded = 0
         self._step: asyncio.Task[None] | None = None
+        self._told: Callable[[], None] | None = None
 
     @contextlib.contextmanager
     def caught(self) -> Iterator[None]:
@@ -39,14 +40,18 @@ class Interrupts:
             for number, handler in before.items():
                 signal.signal(number, handler or signal.SIG_DFL)
 
-    async def step(self, work: Coroutine[object, object, None]) -> None:
+    async def step(self, work: Coroutine[object, object, None], *, told: Callable[[], None] | None = None) -> None:
         """Run a step to its end, or to the next signal. What it raises comes through.
 
         A signal that came between two steps ends the one that follows.
+
+        Args:
+            work: the step.
+            told: called once when a signal ends the step, for one that may take long to end.
         """
         task = asyncio.ensure_future(work)
         await asyncio.sleep(0)  # cancelled before it begins, a step that closes things would close nothing
-        self._step = task
+        self._step, self._told = task, told
         if self.count > self._heeded:
             self._end_step()
         await asyncio.wait([task])
@@ -62,3 +67,6 @@ class Interrupts:
         if self._step is not None:
             self._heeded = self.count
             self._step.cancel()
+            told, self._told = self._told, None
+            if told is not None:
+                told()

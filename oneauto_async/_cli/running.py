@@ -67,15 +67,31 @@ async def _supervised(client: OneAutoClient, job: Job) -> None:
 
 async def _ask(client: OneAutoClient, job: Job) -> None:
     try:
-        async with client:
-            await job.interrupts.step(_collect(client, job))
+        async with contextlib.AsyncExitStack() as stack:
+            await job.interrupts.step(_open(client, stack), told=_tell_of_the_ledger)
             job.was_interrupted = job.interrupts.count > 0
-            if job.was_interrupted:
-                say(f"stopping: waiting at most {job.settings.drain:g} s for calls under way; Ctrl-C again for no wait")
-            await job.interrupts.step(client.aclose())
+            if not job.was_interrupted:
+                await _ask_and_close(client, job)
     finally:
         for outcome in (*client.unclaimed, *job.set_aside):
             job.book.take(outcome)
+
+
+async def _open(client: OneAutoClient, stack: contextlib.AsyncExitStack) -> None:
+    await stack.enter_async_context(client)
+
+
+def _tell_of_the_ledger() -> None:
+    """Tell what a run waits for that was stopped before it began: only a ledger takes long to open, if it is locked."""
+    say("stopping, with nothing sent, as soon as the ledger is open or gives up")
+
+
+async def _ask_and_close(client: OneAutoClient, job: Job) -> None:
+    await job.interrupts.step(_collect(client, job))
+    job.was_interrupted = job.interrupts.count > 0
+    if job.was_interrupted:
+        say(f"stopping: waiting at most {job.settings.drain:g} s for calls under way; Ctrl-C again for no wait")
+    await job.interrupts.step(client.aclose())
 
 
 async def _collect(client: OneAutoClient, job: Job) -> None:

@@ -13,7 +13,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from support.cli import (
@@ -34,8 +34,8 @@ from support.cli import (
     wait_until,
 )
 
-from oneauto_async._cli import main
-from oneauto_async._cli.interrupts import Interrupts
+from oneauto_async._cli import main, running
+from oneauto_async._cli.interrupts import Interrupts, handled
 from oneauto_async.testing import SIMULATOR_KEY, Simulator, serve
 
 if TYPE_CHECKING:
@@ -376,6 +376,57 @@ def test_a_second_interruption_does_not_wait(tmp_path: Path) -> None:
     }
     assert (done.returncode, "client was closed" in outcomes["SIM-SILENT"]["message"]) == (130, True)
     assert not (tmp_path / "out.jsonl.rest.txt").exists()
+
+
+@posix
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_a_signal_before_the_first_step_leaves_no_file(
+    run: Callable[..., tuple[int, str, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """The hidden output is there by then; nothing is asked for, and the handlers are as they were afterwards."""
+    number = getattr(signal, name)
+    monkeypatch.setattr(running, "require_leave", lambda job: signal.raise_signal(number))
+    with handled([number], signal.SIG_DFL):
+        code, _, stderr = run("bulk", str(VANS), "--simulate", "-o", str(tmp_path / "out.csv"))
+        after = signal.getsignal(number)
+    assert (code, stderr.strip(), list(tmp_path.iterdir())) == (130, "error: interrupted", [])
+    assert after is signal.SIG_DFL
+
+
+@posix
+@pytest.mark.parametrize("name", ["SIGINT", "SIGHUP"])
+def test_a_signal_that_is_to_be_ignored_is(
+    run: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """As ``nohup`` and a script's ``&`` ask for: the run goes on."""
+    number = getattr(signal, name)
+    ask_for = running._ask_for
+
+    async def raising(*arguments: Any, **options: Any) -> None:
+        signal.raise_signal(number)
+        await ask_for(*arguments, **options)
+
+    monkeypatch.setattr(running, "_ask_for", raising)
+    with handled([number], signal.SIG_IGN):
+        code, _, stderr = run("bulk", str(VANS), "--simulate")
+    assert (code, "600 found" in stderr) == (0, True)
+
+
+@posix
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_whatever_ends_a_run_is_counted(name: str) -> None:
+    """Ctrl-C, a polite kill, and a terminal that is closed."""
+
+    number = getattr(signal, name)
+
+    async def interrupted() -> int:
+        interrupts = Interrupts()
+        with handled([number], signal.SIG_DFL), interrupts.caught():
+            asyncio.get_running_loop().call_soon(signal.raise_signal, number)
+            await interrupts.step(asyncio.sleep(PATIENCE))
+        return interrupts.count
+
+    assert asyncio.run(interrupted()) == 1
 
 
 @posix

@@ -15,6 +15,7 @@ import click
 
 from .. import __version__
 from .exits import Exit, RefusedError
+from .interrupts import as_ctrl_c
 from .outputs import print_lines
 from .progress import printable, say
 from .purse import CURRENCIES, Purse
@@ -37,7 +38,8 @@ def run() -> int:
     # What the library would log as a warning is in the records and the summary already.
     logging.getLogger("oneauto_async").addHandler(logging.NullHandler())
     try:
-        return int(_cli.main(prog_name="oneauto-async", standalone_mode=False) or 0)
+        with as_ctrl_c():
+            return int(_cli.main(prog_name="oneauto-async", standalone_mode=False) or 0)
     except click.ClickException as error:
         return _refused(f"{error.format_message()}{_help_hint(error)}", Exit.USAGE)
     except RefusedError as error:

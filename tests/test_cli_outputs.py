@@ -37,11 +37,14 @@ from oneauto_async import (
     RateLimitedError,
     Receipt,
 )
+from oneauto_async._cli import report
 from oneauto_async._cli.book import Book
 from oneauto_async._cli.exits import Exit, RefusedError, worst
 from oneauto_async._cli.inputs import read_ids
-from oneauto_async._cli.outputs import HeldSink, StreamSink, file_sink, stdout_sink
+from oneauto_async._cli.job import Job
+from oneauto_async._cli.outputs import FileSink, HeldSink, StreamSink, file_sink, stdout_sink
 from oneauto_async._cli.progress import printable
+from oneauto_async._cli.reaching import Settings
 from oneauto_async._cli.records import COLUMNS, FIELDS, FORMATS, exit_of, record_of
 from oneauto_async._cli.rest import rest_paths, write_rest
 from oneauto_async._cli.terminal import print_table
@@ -234,6 +237,23 @@ def test_a_file_is_in_input_order(tmp_path: Path) -> None:
         sink.write(row, record_of(found(str(row))))
     sink.commit()
     assert [row["evdb_vehicle_id"] for row in read_csv((tmp_path / "out.csv").read_bytes())] == ["0", "1", "3", "4"]
+
+
+def test_a_file_that_could_not_be_sorted_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without room for a sorted copy the records stand as they came, and the end of the run tells it."""
+
+    def fail(sink: FileSink) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(FileSink, "_sorted_pieces", fail)
+    output = tmp_path / "out.csv"
+    job = Job(settings=Settings(), book=Book(["1", "2"], sink := file_sink(output, None, 2)), sink=sink, output=output)
+    for row in (1, 0):
+        job.book.take(found(str(row + 1)))
+    sink.commit()
+    job.kept = output
+    assert [row["evdb_vehicle_id"] for row in read_csv(output.read_bytes())] == ["2", "1"]
+    assert f"output: {output}; not in input order: there was no room to sort it" in report.lines(job)
 
 
 def test_a_discarded_file_leaves_no_trace(tmp_path: Path) -> None:

@@ -161,6 +161,7 @@ class FileSink:
     the paid answers there; `commit` sorts them if need be and renames.
 
     Attributes:
+        is_sorted: whether the records stand in input order; after `commit`, not if there was no room to sort them.
         left_behind: the hidden files of other runs of the same target, which were killed or are still going on.
     """
 
@@ -175,7 +176,7 @@ class FileSink:
         self._starts = array("q", [-1]) * rows
         self._sizes = array("q", [0]) * rows
         self._last_row = -1
-        self._is_sorted = True
+        self.is_sorted = True
         self._is_stranded = False
         self.left_behind = _parts_of(target)
         self._part = _Part(self._target)
@@ -186,7 +187,7 @@ class FileSink:
         start = self._part.size
         self._part.append(self._form.line(record))
         self._starts[row], self._sizes[row] = start, self._part.size - start
-        self._is_sorted = self._is_sorted and row > self._last_row
+        self.is_sorted = self.is_sorted and row > self._last_row
         self._last_row = row
 
     def commit(self) -> None:
@@ -203,7 +204,7 @@ class FileSink:
             self._part.remove()
 
     def _take_name(self, choose: Callable[[], Path]) -> Path:
-        if not self._is_sorted:
+        if not self.is_sorted:
             self._sort()
         try:
             return self._part.rename(choose())
@@ -221,7 +222,7 @@ class FileSink:
                 copy.append(piece)
             undo.pop_all()
             self._part.remove()
-            self._part = copy
+            self._part, self.is_sorted = copy, True
 
     def _sorted_pieces(self) -> Iterator[bytes]:
         yield self._form.heading

@@ -109,7 +109,8 @@ def _where(job: Job, output: Path) -> str:
         return f"{output} was left as it was: nothing was answered" if output.exists() else "none: nothing was answered"
     missing = job.book.total - job.book.done
     partial = f" (partial: {counted(missing, 'row is', 'rows are')} missing)" if missing else ""
-    told = f"{job.kept}{partial}"
+    is_sorted = not isinstance(job.sink, FileSink) or job.sink.is_sorted
+    told = f"{job.kept}{partial}{'' if is_sorted else '; not in input order: there was no room to sort it'}"
     if job.kept == output:
         return told
     as_it_was = "left as it was" if output.exists() else "not made"

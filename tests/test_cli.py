@@ -215,6 +215,20 @@ def test_a_wrong_key_is_shown_nowhere_and_destroys_nothing(tmp_path: Path) -> No
     assert "check the API key" in done.stderr
 
 
+@pytest.mark.parametrize("named", ["option", "variable"])
+def test_the_file_of_the_key_is_no_output(
+    run: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, named: str
+) -> None:
+    """Whoever mixes up two names keeps the key."""
+    (key_file := tmp_path / "key.csv").write_text(SIMULATOR_KEY)
+    key_file.chmod(0o600)
+    option = ["--key-file", str(key_file)] if named == "option" else []
+    if named == "variable":
+        monkeypatch.setenv("ONEAUTO_API_KEY_FILE", str(key_file))
+    code, _, stderr = run("bulk", str(VANS), "-o", str(key_file), "--max-calls", "1", *option)
+    assert (code, "is the file of the key" in stderr, key_file.read_text()) == (2, True, SIMULATOR_KEY)
+
+
 def test_the_key_may_come_from_a_file(tmp_path: Path) -> None:
     """With the line ends and the byte-order mark that files have; a file open to others is remarked upon."""
     key_file = tmp_path / "key"

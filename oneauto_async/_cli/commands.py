@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -47,6 +48,7 @@ def bulk(
     if output is not None:
         checked_target(output)
         _spare_the_input(source, output)
+        _spare_the_key(output, settings.key_file)
     _spare_the_data(source, output, settings.purse.ledger)
     ids = read_ids(source, column=column, form=input_form)
     sink = file_sink(output, form, len(ids.rows)) if output is not None else stdout_sink(form, held=False)
@@ -97,6 +99,13 @@ def _spare_the_data(source: str, output: Path | None, ledger: Path | None) -> No
     taken = {path.resolve() for path in (None if source == "-" else Path(source), output) if path is not None}
     if ledger is not None and ledger.resolve() in taken:
         raise RefusedError(f"{ledger} is the input or the output: choose another name for --ledger")
+
+
+def _spare_the_key(output: Path, key_file: Path | None) -> None:
+    """Refuse to write over the file that the key is read from."""
+    named = [key_file, os.environ.get("ONEAUTO_API_KEY_FILE")]
+    if output.resolve() in [Path(path).resolve() for path in named if path]:
+        raise RefusedError(f"{output} is the file of the key: choose another name for -o")
 
 
 def _spare_the_input(source: str, output: Path) -> None:

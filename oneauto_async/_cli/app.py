@@ -164,7 +164,7 @@ _SHARED = (
 
 @attrs.frozen
 class _Amount:
-    """An exact amount of money, and the sign of its currency if it bears one."""
+    """An exact amount of money, and the sign of its currency."""
 
     value: Decimal
     sign: str
@@ -179,7 +179,7 @@ def _amount(_context: click.Context, _parameter: click.Parameter, text: str | No
     with contextlib.suppress(InvalidOperation):
         amount = Decimal(bare.removeprefix(sign))
         if amount.is_finite() and amount >= 0:
-            return _Amount(amount, sign)
+            return _Amount(amount, sign or CURRENCIES[0])
     raise click.BadParameter(f"{text!r} is no amount such as 12.50 or £12.50")
 
 
@@ -210,7 +210,10 @@ _OF_MONEY = (
         help="The most answers that may be charged: with a ledger, all it holds for the account and service count.",
     ),
     click.option(
-        "--max-cost", metavar="AMOUNT", callback=_amount, help="The same as an amount of money; needs --price."
+        "--max-cost",
+        metavar="AMOUNT",
+        callback=_amount,
+        help="The same as an amount of money; needs --price, in the same currency.",
     ),
     click.option(
         "--price",
@@ -364,10 +367,12 @@ def _purse(
 
 
 def _currency(*amounts: _Amount | None) -> str:
-    signs = {amount.sign for amount in amounts if amount is not None and amount.sign}
+    signs = {amount.sign for amount in amounts if amount is not None} or {CURRENCIES[0]}
     if len(signs) > 1:
-        raise click.UsageError("--max-cost and --price are in different currencies")
-    return signs.pop() if signs else CURRENCIES[0]
+        raise click.UsageError(
+            f"--max-cost and --price are in different currencies: an amount without a sign is in {CURRENCIES[0]}"
+        )
+    return signs.pop()
 
 
 @_cli.command("lookup", epilog=_EPILOG)

@@ -14,6 +14,7 @@ import attrs
 import click
 
 from .. import __version__
+from ..settings import LARGEST
 from .exits import Exit, RefusedError
 from .interrupts import as_ctrl_c
 from .outputs import print_lines
@@ -120,7 +121,7 @@ def _cli(context: click.Context) -> Exit | None:
 _SHARED = (
     click.option(
         "--rate",
-        type=click.FloatRange(min=0, min_open=True),
+        type=click.FloatRange(0, LARGEST, min_open=True),
         help="Calls per second your key allows; unknown if not given.",
     ),
     click.option(
@@ -144,7 +145,7 @@ _SHARED = (
     ),
     click.option(
         "--drain",
-        type=click.FloatRange(min=0),
+        type=click.FloatRange(0, LARGEST),
         default=5.0,
         show_default=True,
         help="Seconds to wait after Ctrl-C for calls under way.",
@@ -230,7 +231,7 @@ _OF_MONEY = (
     ),
     click.option(
         "--max-age",
-        type=click.FloatRange(min=0, min_open=True),
+        type=click.FloatRange(0, LARGEST, min_open=True),
         metavar="SECONDS",
         help="Buy again what the ledger has held for longer.",
     ),
@@ -415,8 +416,8 @@ def _bulk(source: str, dry_run: bool, **options: Any) -> Exit:
 def _estimate(source: str, **options: Any) -> Exit:
     """Tell what `bulk` would buy with the same options, and the most that it could cost.
 
-    Nothing is sent, no key is needed, no file is made, and the ledger is only read. Options about pace and output are
-    taken, so that one word changes, and change nothing here.
+    Nothing is sent, no key is needed, no file is made, and the ledger is only read. Options about pace and
+    output are taken, so that one word changes, and change nothing here.
     """
     return _run_bulk(source, dry_run=True, **options)
 
@@ -499,7 +500,7 @@ def _ledger_resolve(path: Path, ids: tuple[str, ...], billed: bool | None, entri
 @click.option("--port", type=click.IntRange(0, 65535), default=8080, show_default=True, help="0 for any free one.")
 @click.option(
     "--rate",
-    type=click.FloatRange(min=0, min_open=True),
+    type=click.FloatRange(0, LARGEST, min_open=True),
     help="Calls per second the key allows; no limit if not given.",
 )
 @click.option(
@@ -511,7 +512,7 @@ def _ledger_resolve(path: Path, ids: tuple[str, ...], billed: bool | None, entri
 )
 @click.option("--quota", type=click.IntRange(min=0), help="Calls the key allows in all.")
 @click.option(
-    "--latency", type=click.FloatRange(min=0), default=0.05, show_default=True, help="Seconds an answer takes."
+    "--latency", type=click.FloatRange(0, LARGEST), default=0.05, show_default=True, help="Seconds an answer takes."
 )
 @click.option("--retry-after", metavar="VALUE", help="The Retry-After that a 429 carries; the real ones have none.")
 @click.option(

@@ -148,7 +148,7 @@ _SHARED = (
         type=click.FloatRange(0, LARGEST),
         default=5.0,
         show_default=True,
-        help="Seconds to wait after Ctrl-C for calls under way.",
+        help="Seconds to wait for calls under way when a run ends early, as after Ctrl-C.",
     ),
     click.option(
         "--account",
@@ -416,7 +416,7 @@ def _bulk(source: str, dry_run: bool, **options: Any) -> Exit:
 def _estimate(source: str, **options: Any) -> Exit:
     """Tell what `bulk` would buy with the same options, and the most that it could cost.
 
-    Nothing is sent, no key is needed, no file is made, and the ledger is only read. Options about pace and
+    Nothing is sent, no key is needed, no file is left behind, and the ledger is only read. Options about pace and
     output are taken, so that one word changes, and change nothing here.
     """
     return _run_bulk(source, dry_run=True, **options)

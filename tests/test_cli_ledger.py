@@ -181,11 +181,12 @@ def test_two_interruptions_at_once_lose_no_recorded_answer(tmp_path: Path, ids: 
 
 
 def test_doubts_are_sent_again_only_on_request(tmp_path: Path) -> None:
-    """--retry-in-doubt asks once more, knowingly."""
+    """--retry-in-doubt asks once more, knowingly; the output is replaced each time, as it holds nothing more."""
     command = ("bulk", str(listed(tmp_path, "1", "SIM-502")), "-o", str(tmp_path / "out.csv"))
     with serve(simulator := Simulator()) as base_url:
         codes = [oneauto(*command, *more, env=live(base_url)).returncode for more in ([], [], ["--retry-in-doubt"])]
     assert (codes, simulator.requests["SIM-502"], simulator.requests["1"]) == ([5, 5, 5], 2, 1)
+    assert {file.name for file in tmp_path.iterdir()} == {"ids.txt", "out.csv", "out.csv.ledger"}
 
 
 def test_useless_answers_are_bought_again_only_on_request(tmp_path: Path) -> None:
@@ -285,7 +286,8 @@ def test_a_new_ledger_that_gets_through_less_replaces_no_older_output(tmp_path: 
         ('{"evdb_vehicle_id": "1", "outcome": "found", "billing": "billed", "raw": null}\n', False),
         ('{"evdb_vehicle_id": "2", "outcome": "found", "billing": "not billed", "raw": null}\n', True),
         ('{"evdb_vehicle_id": "2", "outcome": "not_sent", "billing": "not billed", "raw": null}\n', False),
-        ('{"evdb_vehicle_id": "2", "outcome": "in_doubt", "billing": "unknown", "raw": "<html>"}\n', True),
+        ('{"evdb_vehicle_id": "2", "outcome": "in_doubt", "billing": "unknown", "raw": "<html>"}\n', False),
+        ('{"evdb_vehicle_id": "2", "outcome": "failed", "billing": "not billed", "raw": "{}"}\n', True),
         ("evdb_vehicle_id,outcome,billing,raw\n1,found,billed,\n2,in_doubt,unknown,\n", False),
         ("evdb_vehicle_id,outcome,billing,raw\n1,found,billed,\n2,no_data,not billed,\n", True),
         ("van,depot\n1,Leeds\n", True),

@@ -43,5 +43,6 @@ def _json_records(lines: Iterable[str]) -> Iterator[Record]:
 
 
 def _is_answer(record: Record) -> bool:
-    """Tell whether it may have been paid for: an answer, or the bytes of one that cannot be used."""
-    return record["outcome"] in _ANSWERS or record["billing"] == "billed" or bool(record["raw"])
+    """Tell whether it was worth its price: an answer, or the bytes of one that was paid for and cannot be used."""
+    is_kept = record["outcome"] == "failed" and bool(record["raw"])
+    return record["outcome"] in _ANSWERS or record["billing"] == "billed" or is_kept

@@ -125,7 +125,8 @@ def _remarks(job: Job) -> Iterator[str]:
         yield from _about_doubts(job.settings.purse.ledger)
     if job.ledger_failed and job.book.has_answers:
         place = job.kept or ("standard output" if job.unnamed is None else "the file named below")
-        yield printable(f"the ledger failed: an answer that it lacks is in {place} alone, so keep that")
+        also = " and on standard output" if job.kept is not None and job.book.stranded else ""
+        yield printable(f"the ledger failed: an answer that it lacks is in {place}{also} alone, so keep that")
     if job.settings.simulate:
         yield "simulated: the data are made up and nothing was paid"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import signal
 import sys
 from collections.abc import AsyncIterator, Iterator
 
@@ -26,6 +27,13 @@ def pytest_collection_finish() -> None:
     """Spare the collector what stays until the end: thousands of tests, looked through again and again, take long."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _ctrl_c_is_heard() -> None:
+    """A script's ``&`` has what it starts ignore Ctrl-C, which some tests press: here it is not ignored."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import csv
+import errno
+import io
 import os
+import shlex
 import signal
 import socket
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from support.cli import (
@@ -31,8 +34,8 @@ from support.cli import (
     wait_until,
 )
 
-from oneauto_async._cli import main
-from oneauto_async._cli.interrupts import Interrupts
+from oneauto_async._cli import main, running
+from oneauto_async._cli.interrupts import Interrupts, handled
 from oneauto_async.testing import SIMULATOR_KEY, Simulator, serve
 
 if TYPE_CHECKING:
@@ -212,6 +215,20 @@ def test_a_wrong_key_is_shown_nowhere_and_destroys_nothing(tmp_path: Path) -> No
     assert "check the API key" in done.stderr
 
 
+@pytest.mark.parametrize("named", ["option", "variable"])
+def test_the_file_of_the_key_is_no_output(
+    run: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, named: str
+) -> None:
+    """Whoever mixes up two names keeps the key."""
+    (key_file := tmp_path / "key.csv").write_text(SIMULATOR_KEY)
+    key_file.chmod(0o600)
+    option = ["--key-file", str(key_file)] if named == "option" else []
+    if named == "variable":
+        monkeypatch.setenv("ONEAUTO_API_KEY_FILE", str(key_file))
+    code, _, stderr = run("bulk", str(VANS), "-o", str(key_file), "--max-calls", "1", *option)
+    assert (code, "is the file of the key" in stderr, key_file.read_text()) == (2, True, SIMULATOR_KEY)
+
+
 def test_the_key_may_come_from_a_file(tmp_path: Path) -> None:
     """With the line ends and the byte-order mark that files have; a file open to others is remarked upon."""
     key_file = tmp_path / "key"
@@ -247,6 +264,9 @@ def test_the_key_is_no_option(run: Callable[..., tuple[int, str, str]], option: 
         (["bulk", "VANS", "--burst", "5"], "--burst needs --rate"),
         (["bulk", "VANS", "--rate", "0"], "--rate"),
         (["bulk", "VANS", "--rate", "nan", "--simulate"], "rate must be a number"),
+        (["bulk", "VANS", "--rate", "1e300", "--simulate"], "1e+300 is not in the range 0<x<=1000000000"),
+        (["bulk", "VANS", "--drain", "inf", "--simulate"], "inf is not in the range 0<=x<=1000000000"),
+        (["bulk", "VANS", "--max-age", "inf", "--ledger", "x"], "inf is not in the range 0<x<=1000000000"),
         (["bulk", "VANS", "--concurrency", "0"], "--concurrency"),
         (["bulk", "VANS", "--simulate", "--sandbox"], "leave --base-url, --sandbox and --key-file out"),
         (["bulk"], "INPUT"),
@@ -376,6 +396,57 @@ def test_a_second_interruption_does_not_wait(tmp_path: Path) -> None:
 
 
 @posix
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_a_signal_before_the_first_step_leaves_no_file(
+    run: Callable[..., tuple[int, str, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """The hidden output is there by then; nothing is asked for, and the handlers are as they were afterwards."""
+    number = getattr(signal, name)
+    monkeypatch.setattr(running, "require_leave", lambda job: signal.raise_signal(number))
+    with handled([number], signal.SIG_DFL):
+        code, _, stderr = run("bulk", str(VANS), "--simulate", "-o", str(tmp_path / "out.csv"))
+        after = signal.getsignal(number)
+    assert (code, stderr.strip(), list(tmp_path.iterdir())) == (130, "error: interrupted", [])
+    assert after is signal.SIG_DFL
+
+
+@posix
+@pytest.mark.parametrize("name", ["SIGINT", "SIGHUP"])
+def test_a_signal_that_is_to_be_ignored_is(
+    run: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """As ``nohup`` and a script's ``&`` ask for: the run goes on."""
+    number = getattr(signal, name)
+    ask_for = running._ask_for
+
+    async def raising(*arguments: Any, **options: Any) -> None:
+        signal.raise_signal(number)
+        await ask_for(*arguments, **options)
+
+    monkeypatch.setattr(running, "_ask_for", raising)
+    with handled([number], signal.SIG_IGN):
+        code, _, stderr = run("bulk", str(VANS), "--simulate")
+    assert (code, "600 found" in stderr) == (0, True)
+
+
+@posix
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_whatever_ends_a_run_is_counted(name: str) -> None:
+    """Ctrl-C, a polite kill, and a terminal that is closed."""
+
+    number = getattr(signal, name)
+
+    async def interrupted() -> int:
+        interrupts = Interrupts()
+        with handled([number], signal.SIG_DFL), interrupts.caught():
+            asyncio.get_running_loop().call_soon(signal.raise_signal, number)
+            await interrupts.step(asyncio.sleep(PATIENCE))
+        return interrupts.count
+
+    assert asyncio.run(interrupted()) == 1
+
+
+@posix
 def test_an_interruption_between_two_steps_ends_the_next() -> None:
     """A second Ctrl-C counts at whatever moment it comes, and the step it ends has begun, so that it can clean up."""
     begun: list[str] = []
@@ -417,12 +488,30 @@ def test_a_run_without_a_ledger_that_is_stopped_replaces_no_older_output(tmp_pat
     assert f"bulk {kept}.rest.txt -o {tmp_path / 'out.rest.jsonl'}" in done.stderr
 
 
-def test_the_rest_is_not_written_over_the_answers_it_belongs_to(
+def test_the_command_for_the_rest_asks_the_same_of_the_same(
     run: Callable[..., tuple[int, str, str]], tmp_path: Path
 ) -> None:
+    """With every option about whom to ask, for what, how fast and for whose money, ready for a shell."""
+    output, key_file = tmp_path / "our cars.txt", tmp_path / "the key"
+    key_file.write_text(SIMULATOR_KEY)
+    with serve(simulator := Simulator(quota=1)) as base_url:
+        about = ("--endpoint=car", f"--base-url={base_url}", f"--key-file={key_file}", "--account=north & south")
+        pace = ("--rate=100.5", "--burst=3", "--concurrency=5", "--no-ledger")
+        command = ("bulk", str(listed(tmp_path, "1", "2")), "-o", str(output), "--format=csv", *about, *pace)
+        code, _, stderr = run(*command)
+    told = shlex.split(stderr.partition("run `oneauto-async ")[2].partition("` for these alone")[0])
+    rest = [f"{output}.rest.txt", "-o", str(tmp_path / "our cars.rest.txt")]
+    assert (code, simulator.total_billed, told) == (4, 1, ["bulk", *rest, "--format=csv", *about, *pace])
+    assert run("bulk", str(VANS), "--simulate", "--max-calls=1", "-o", str(tmp_path / "a.csv"))[2].count("--simulate`")
+
+
+@pytest.mark.parametrize("name", ["out.csv.rest.txt", "out.csv.rest.jsonl"])
+def test_the_rest_is_not_written_over_the_answers_it_belongs_to(
+    run: Callable[..., tuple[int, str, str]], tmp_path: Path, name: str
+) -> None:
     """The obvious slip after an interruption would replace paid answers."""
-    (tmp_path / "out.csv.rest.txt").write_text("1\n")
-    code, _, stderr = run("bulk", str(tmp_path / "out.csv.rest.txt"), "-o", str(tmp_path / "out.csv"), "--simulate")
+    (tmp_path / name).write_text("1\n")
+    code, _, stderr = run("bulk", str(tmp_path / name), "-o", str(tmp_path / "out.csv"), "--simulate")
     assert (code, "holds the answers" in stderr) == (2, True)
 
 
@@ -447,6 +536,21 @@ def test_a_reader_that_has_seen_enough_is_no_drama(ids: Path) -> None:
     assert (done.returncode, "Traceback" in done.stderr) == (1, False)
     assert "standard output was closed" in done.stderr
     assert simulator.requests.total() < 199
+
+
+@posix
+@pytest.mark.parametrize("form", ["table", "jsonl", "csv"])
+def test_lookups_that_nobody_reads_are_told_as_lost(
+    run: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch, form: str
+) -> None:
+    """All of them, and with what they would have been kept."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    monkeypatch.setattr(sys, "stdout", stream := io.TextIOWrapper(io.FileIO(writer, "w"), write_through=True))
+    code, _, stderr = run("lookup", "1", "2", "3", "--simulate", "--format", form)
+    stream.close()
+    assert (code, "3 billed" in stderr) == (1, True)
+    assert "3 records could not be handed over (--ledger keeps what is paid for)" in stderr
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
@@ -474,6 +578,21 @@ def test_a_full_disk_under_the_output_loses_no_answer(tmp_path: Path, ids: Path)
     kept = records(output.read_text()) + records(done.stdout)
     assert (done.returncode, "on standard output as JSON Lines" in done.stderr) == (1, True)
     assert {record["evdb_vehicle_id"] for record in kept if record["billing"] == "billed"} == set(simulator.bills)
+
+
+def test_an_output_that_cannot_take_its_name_hides_nothing_of_the_report(
+    run: Callable[..., tuple[int, str, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Money and doubts are told, the hidden file is named, and the gravest exit code wins."""
+
+    def refuse(part: Path, target: Path) -> Path:
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+
+    monkeypatch.setattr(Path, "replace", refuse)
+    code, _, stderr = run("bulk", str(listed(tmp_path, "1", "SIM-502")), "--simulate", "-o", str(tmp_path / "out.csv"))
+    (part,) = tmp_path.glob(".out.csv.*.part")
+    assert (code, "money: 1 billed, 0 not billed, 1 in doubt" in stderr, "in doubt: sent" in stderr) == (5, True, True)
+    assert f"error: {tmp_path / 'out.csv'} cannot be written: Is a directory; what was answered is in {part}" in stderr
 
 
 # The terminal.

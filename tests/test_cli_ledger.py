@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import csv
 import io
 import json
@@ -33,8 +34,11 @@ from support.cli import (
     wait_until,
 )
 
+from oneauto_async import LedgerError
 from oneauto_async._cli import commands
+from oneauto_async._cli.earlier import may_hold_more
 from oneauto_async._cli.reaching import Settings
+from oneauto_async.ledger import SqliteLedger
 from oneauto_async.testing import SIMULATOR_KEY, Simulator, serve
 
 if TYPE_CHECKING:
@@ -177,11 +181,12 @@ def test_two_interruptions_at_once_lose_no_recorded_answer(tmp_path: Path, ids: 
 
 
 def test_doubts_are_sent_again_only_on_request(tmp_path: Path) -> None:
-    """--retry-in-doubt asks once more, knowingly."""
+    """--retry-in-doubt asks once more, knowingly; the output is replaced each time, as it holds nothing more."""
     command = ("bulk", str(listed(tmp_path, "1", "SIM-502")), "-o", str(tmp_path / "out.csv"))
     with serve(simulator := Simulator()) as base_url:
         codes = [oneauto(*command, *more, env=live(base_url)).returncode for more in ([], [], ["--retry-in-doubt"])]
     assert (codes, simulator.requests["SIM-502"], simulator.requests["1"]) == ([5, 5, 5], 2, 1)
+    assert {file.name for file in tmp_path.iterdir()} == {"ids.txt", "out.csv", "out.csv.ledger"}
 
 
 def test_useless_answers_are_bought_again_only_on_request(tmp_path: Path) -> None:
@@ -230,25 +235,87 @@ def test_a_ledger_that_cannot_be_is_7(tmp_path: Path, ids: Path, place: str) -> 
     assert not (tmp_path / "out.csv").exists()
 
 
+FULL_DISK = (
+    "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
+    "resource.setrlimit(resource.RLIMIT_FSIZE, (70000, 70000));"
+    "from oneauto_async._cli import main; sys.exit(main())"
+)
+
+
 @posix
-def test_a_ledger_that_fails_stops_the_run(tmp_path: Path, ids: Path) -> None:
-    """The disk fills: exit 7, sending stops, and what was answered is in the output."""
-    limited = (
-        "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (70000, 70000));"
-        "from oneauto_async._cli import main; sys.exit(main())"
-    )
+def test_a_ledger_that_fails_stops_the_run_and_what_it_lacks_is_replaced_by_no_other(tmp_path: Path) -> None:
+    """The disk fills: exit 7, sending stops, and going on as advised leaves every paid answer where it was told."""
     source = listed(tmp_path, *(str(number) for number in range(400)))
-    output = tmp_path / "out.jsonl"
+    output, kept = tmp_path / "out.jsonl", tmp_path / "out.jsonl.partial"
+    command = ("bulk", str(source), "-o", str(output), "--concurrency", "5")
     with serve(simulator := Simulator()) as base_url:
         done = subprocess.run(
-            [sys.executable, "-c", limited, "bulk", str(source), "-o", str(output), "--concurrency", "5"],
+            [sys.executable, "-c", FULL_DISK, *command],
             env=live(base_url), capture_output=True, text=True, timeout=60, check=False,
         )  # fmt: skip
-    kept = records(output.read_text()) + records(done.stdout)
-    assert (done.returncode, "Traceback" in done.stderr) == (7, False)
-    assert simulator.requests.total() < 400
-    assert {record["evdb_vehicle_id"] for record in kept if record["billing"] == "billed"} == set(simulator.bills)
+        billed = set(simulator.bills)
+        oneauto(*command, env=live(base_url))
+    assert (done.returncode, "Traceback" in done.stderr, len(billed) < 400) == (7, False, True)
+    assert f"output: {kept} (partial:" in done.stderr
+    assert f"the ledger failed: an answer that it lacks is in {kept} alone" in done.stderr
+    paid = {record["evdb_vehicle_id"] for record in records(kept.read_text()) if record["billing"] == "billed"}
+    stranded = {record["evdb_vehicle_id"] for record in records(done.stdout) if record["billing"] == "billed"}
+    assert (paid | stranded, max(simulator.bills.values())) == (billed, 1)
+    assert len(records(output.read_text())) == 400
+
+
+@pytest.mark.parametrize("older", ["out.jsonl", "out.csv"])
+def test_a_new_ledger_that_gets_through_less_replaces_no_older_output(tmp_path: Path, ids: Path, older: str) -> None:
+    """What was bought without it may be in that file alone; a run that gets through replaces it as ever."""
+    output = tmp_path / older
+    command = ("bulk", str(ids), "-o", str(output))
+    with serve(Simulator()) as base_url:
+        oneauto(*command, "--no-ledger", env=live(base_url))
+        before = output.read_bytes()
+        capped = oneauto(*command, "--max-calls", "10", env=live(base_url))
+        kept = output.read_bytes()
+        whole = oneauto(*command, env=live(base_url))
+    assert (capped.returncode, kept == before, whole.returncode, output.read_bytes() == before) == (4, True, 0, False)
+    assert f"output: {output}.partial; {output} was left as it was" in capped.stderr
+
+
+@pytest.mark.parametrize(
+    ("content", "holds"),
+    [
+        ("", False),
+        ('{"evdb_vehicle_id": "1", "outcome": "found", "billing": "billed", "raw": null}\n', False),
+        ('{"evdb_vehicle_id": "2", "outcome": "found", "billing": "not billed", "raw": null}\n', True),
+        ('{"evdb_vehicle_id": "2", "outcome": "not_sent", "billing": "not billed", "raw": null}\n', False),
+        ('{"evdb_vehicle_id": "2", "outcome": "in_doubt", "billing": "unknown", "raw": "<html>"}\n', False),
+        ('{"evdb_vehicle_id": "2", "outcome": "failed", "billing": "not billed", "raw": "{}"}\n', True),
+        ("evdb_vehicle_id,outcome,billing,raw\n1,found,billed,\n2,in_doubt,unknown,\n", False),
+        ("evdb_vehicle_id,outcome,billing,raw\n1,found,billed,\n2,no_data,not billed,\n", True),
+        ("van,depot\n1,Leeds\n", True),
+        ("{\n", True),
+    ],
+)
+def test_what_an_older_output_is_worth(tmp_path: Path, content: str, holds: bool) -> None:
+    """An answer that is not there now, or anything in a file that another program wrote."""
+    (older := tmp_path / "older").write_text(content)
+    assert may_hold_more(older, {"1"}.__contains__) is holds
+
+
+@posix
+def test_an_interruption_while_the_ledger_is_opened_is_heard(
+    run: Run, tmp_path: Path, ids: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A line says at once what it waits for, nothing is sent, and the exit code is that of an interruption."""
+
+    async def open_slowly(ledger: SqliteLedger) -> None:
+        asyncio.get_running_loop().call_soon(signal.raise_signal, signal.SIGINT)
+        await asyncio.sleep(PATIENCE)
+        raise LedgerError("locked")
+
+    monkeypatch.setattr(SqliteLedger, "open", open_slowly)
+    code, stdout, stderr = run("bulk", str(ids), "--simulate", "--ledger", str(tmp_path / "books"))
+    assert (code, stdout) == (130, "")
+    assert "stopping, with nothing sent, as soon as the ledger is open or gives up" in stderr
+    assert f"interrupted: {COUNT} ids are left, and this run paid nothing for them" in stderr
 
 
 # Caps, and leave to spend.

@@ -214,6 +214,8 @@ def test_a_cap_since_a_day_may_stand_before_there_is_a_ledger(
         (["--since", "2020-01-01"], "give --max-calls or --max-cost"),
         (["--since", "2020-01-01", "--max-calls", "1", "--no-ledger"], "give --ledger"),
         (["--max-cost", "€5", "--price", "£1"], "different currencies"),
+        (["--max-cost", "€5", "--price", "1"], "an amount without a sign is in £"),
+        (["--max-cost", "5", "--price", "$1"], "an amount without a sign is in £"),
         (["--price", "£"], "is no amount"),
     ],
 )

@@ -8,6 +8,7 @@ import io
 import json
 import math
 import os
+import re
 import sqlite3
 import stat
 from contextlib import closing
@@ -15,8 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
+from support.cli import posix
 
 from oneauto_async import (
     AccessDeniedError,
@@ -35,11 +37,16 @@ from oneauto_async import (
     RateLimitedError,
     Receipt,
 )
+from oneauto_async._cli import report
 from oneauto_async._cli.book import Book
 from oneauto_async._cli.exits import Exit, RefusedError, worst
-from oneauto_async._cli.outputs import HeldSink, StreamSink, file_sink, rest_path, stdout_sink, write_rest
+from oneauto_async._cli.inputs import read_ids
+from oneauto_async._cli.job import Job
+from oneauto_async._cli.outputs import FileSink, HeldSink, StreamSink, file_sink, stdout_sink
 from oneauto_async._cli.progress import printable
+from oneauto_async._cli.reaching import Settings
 from oneauto_async._cli.records import COLUMNS, FIELDS, FORMATS, exit_of, record_of
+from oneauto_async._cli.rest import rest_paths, write_rest
 from oneauto_async._cli.terminal import print_table
 
 if TYPE_CHECKING:
@@ -232,6 +239,23 @@ def test_a_file_is_in_input_order(tmp_path: Path) -> None:
     assert [row["evdb_vehicle_id"] for row in read_csv((tmp_path / "out.csv").read_bytes())] == ["0", "1", "3", "4"]
 
 
+def test_a_file_that_could_not_be_sorted_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without room for a sorted copy the records stand as they came, and the end of the run tells it."""
+
+    def fail(sink: FileSink) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(FileSink, "_sorted_pieces", fail)
+    output = tmp_path / "out.csv"
+    job = Job(settings=Settings(), book=Book(["1", "2"], sink := file_sink(output, None, 2)), sink=sink, output=output)
+    for row in (1, 0):
+        job.book.take(found(str(row + 1)))
+    sink.commit()
+    job.kept = output
+    assert [row["evdb_vehicle_id"] for row in read_csv(output.read_bytes())] == ["2", "1"]
+    assert f"output: {output}; not in input order: there was no room to sort it" in report.lines(job)
+
+
 def test_a_discarded_file_leaves_no_trace(tmp_path: Path) -> None:
     """The old file stands as it was; discarding after the end does nothing."""
     target = tmp_path / "out.csv"
@@ -312,8 +336,23 @@ def test_a_table_is_not_written_to_a_file(tmp_path: Path) -> None:
 def test_the_rest_is_an_input_of_plain_lines(tmp_path: Path) -> None:
     """It stands next to the output under a telling name."""
     path = write_rest(tmp_path / "out.csv", ["007", "é"])
-    assert (path, path.read_text(encoding="utf-8")) == (rest_path(tmp_path / "out.csv"), "007\né\n")
+    assert (path, path.read_text(encoding="utf-8")) == (rest_paths(tmp_path / "out.csv")[0], "007\né\n")
     assert path.name == "out.csv.rest.txt"
+
+
+TEXTS = st.text(st.characters(exclude_categories=["C", "Zl", "Zp"]), max_size=9).map(str.strip)
+IDS = TEXTS.filter(lambda text: text != "" and re.match(r"\d+[.,eE]", text) is None)  # no number of a spreadsheet
+
+
+@given(st.lists(IDS, min_size=1))
+@example(["1", "AB 12"])
+@example(["a,b", "#5"])
+@example(["id", "5"])
+@example(['"5"'])
+def test_the_rest_is_read_back_as_it_was(tmp_path_factory: pytest.TempPathFactory, ids: list[str]) -> None:
+    """Whatever an id looks like that a file can hold."""
+    rest = write_rest(tmp_path_factory.getbasetemp() / "out.csv", ids)
+    assert read_ids(str(rest)).rows == ids
 
 
 def test_a_stream_gets_each_record_at_once() -> None:
@@ -365,6 +404,17 @@ def test_nothing_in_a_record_can_steer_the_terminal(capsys: pytest.CaptureFixtur
     shown = capsys.readouterr().out
     assert "\x1b" not in shown
     assert "[red]x[/red]" in shown
+
+
+@posix
+def test_a_table_whose_reader_has_left_is_told_like_any_other_output(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The library that draws it would end the program, and nothing would be said about what was paid."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    monkeypatch.setattr("sys.stdout", stream := io.TextIOWrapper(io.FileIO(writer, "w"), write_through=True))
+    with pytest.raises(BrokenPipeError):
+        print_table([record_of(found())])
+    stream.detach().close()
 
 
 def test_printable_escapes_what_cannot_be_seen() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import re
 import select
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from support.cli import PATIENCE, listed, live, posix
+from support.cli import PATIENCE, listed, live, posix, records
 
 from oneauto_async import GovernorStatistics, RateLimit
 from oneauto_async._cli.progress import Standing
@@ -29,7 +30,8 @@ AGAIN = 3.0
 
 # The process takes the terminal for its own, so that Ctrl-C reaches it, and the simulator for a service that is paid.
 AT_A_TERMINAL = """
-import fcntl, sys, termios
+import fcntl, signal, sys, termios
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 from oneauto_async._cli import main
 from oneauto_async._cli.reaching import Settings
@@ -43,9 +45,10 @@ sys.exit(main())
 class Person:
     """Sits at a terminal that a process runs in."""
 
-    def __init__(self, process: subprocess.Popen[bytes], descriptor: int) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], terminal: io.FileIO) -> None:
         self.process = process
-        self._descriptor = descriptor
+        self._terminal = terminal
+        self._descriptor = terminal.fileno()
         self.seen = ""
 
     def waits_for(self, text: str) -> None:
@@ -74,6 +77,10 @@ class Person:
             pass
         return self.process.wait(PATIENCE)
 
+    def leaves(self) -> None:
+        """Close the terminal."""
+        self._terminal.close()
+
     def _reads(self) -> bool:
         ready, _, _ = select.select([self._descriptor], [], [], PATIENCE)
         assert ready, self.seen
@@ -101,12 +108,13 @@ def at_a_terminal(*arguments: str, env: dict[str, str], columns: int = 100) -> I
         stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True,
     )  # fmt: skip
     os.close(theirs)
+    terminal = io.FileIO(ours, "r+")
     try:
-        yield Person(process, ours)
+        yield Person(process, terminal)
     finally:
         process.kill()
         process.wait()
-        os.close(ours)
+        terminal.close()
 
 
 # The question.
@@ -165,6 +173,19 @@ def test_two_ctrl_c_at_a_terminal_end_a_run(tmp_path: Path) -> None:
         assert (person.stays(), simulator.requests.total()) == (130, 2)
     assert "Traceback" not in person.seen
     assert '"found"' in output.read_text()
+
+
+@posix
+def test_a_terminal_that_is_closed_ends_a_run_like_ctrl_c(tmp_path: Path) -> None:
+    """Though nobody sees the bar and the end any more, what was answered takes its name."""
+    source, output = listed(tmp_path, "1", "SIM-SILENT"), tmp_path / "out.jsonl"
+    command = ("bulk", str(source), "-o", str(output), "--drain", "0.1")
+    with serve(Simulator()) as base_url, at_a_terminal(*command, env=live(base_url)) as person:
+        person.waits_for("1/2")
+        person.leaves()
+        assert person.process.wait(PATIENCE) == 130
+    assert [record["outcome"] for record in records(output.read_text())] == ["found", "in_doubt"]
+    assert {file.name for file in tmp_path.iterdir()} == {"ids.txt", "out.jsonl", "out.jsonl.ledger"}
 
 
 # The bar.

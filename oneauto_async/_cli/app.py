@@ -14,7 +14,9 @@ import attrs
 import click
 
 from .. import __version__
+from ..settings import LARGEST
 from .exits import Exit, RefusedError
+from .interrupts import as_ctrl_c
 from .outputs import print_lines
 from .progress import printable, say
 from .purse import CURRENCIES, Purse
@@ -37,7 +39,8 @@ def run() -> int:
     # What the library would log as a warning is in the records and the summary already.
     logging.getLogger("oneauto_async").addHandler(logging.NullHandler())
     try:
-        return int(_cli.main(prog_name="oneauto-async", standalone_mode=False) or 0)
+        with as_ctrl_c():
+            return int(_cli.main(prog_name="oneauto-async", standalone_mode=False) or 0)
     except click.ClickException as error:
         return _refused(f"{error.format_message()}{_help_hint(error)}", Exit.USAGE)
     except RefusedError as error:
@@ -118,7 +121,7 @@ def _cli(context: click.Context) -> Exit | None:
 _SHARED = (
     click.option(
         "--rate",
-        type=click.FloatRange(min=0, min_open=True),
+        type=click.FloatRange(0, LARGEST, min_open=True),
         help="Calls per second your key allows; unknown if not given.",
     ),
     click.option(
@@ -142,10 +145,10 @@ _SHARED = (
     ),
     click.option(
         "--drain",
-        type=click.FloatRange(min=0),
+        type=click.FloatRange(0, LARGEST),
         default=5.0,
         show_default=True,
-        help="Seconds to wait after Ctrl-C for calls under way.",
+        help="Seconds to wait for calls under way when a run ends early, as after Ctrl-C.",
     ),
     click.option(
         "--account",
@@ -162,7 +165,7 @@ _SHARED = (
 
 @attrs.frozen
 class _Amount:
-    """An exact amount of money, and the sign of its currency if it bears one."""
+    """An exact amount of money, and the sign of its currency."""
 
     value: Decimal
     sign: str
@@ -177,7 +180,7 @@ def _amount(_context: click.Context, _parameter: click.Parameter, text: str | No
     with contextlib.suppress(InvalidOperation):
         amount = Decimal(bare.removeprefix(sign))
         if amount.is_finite() and amount >= 0:
-            return _Amount(amount, sign)
+            return _Amount(amount, sign or CURRENCIES[0])
     raise click.BadParameter(f"{text!r} is no amount such as 12.50 or £12.50")
 
 
@@ -208,7 +211,10 @@ _OF_MONEY = (
         help="The most answers that may be charged: with a ledger, all it holds for the account and service count.",
     ),
     click.option(
-        "--max-cost", metavar="AMOUNT", callback=_amount, help="The same as an amount of money; needs --price."
+        "--max-cost",
+        metavar="AMOUNT",
+        callback=_amount,
+        help="The same as an amount of money; needs --price, in the same currency.",
     ),
     click.option(
         "--price",
@@ -225,7 +231,7 @@ _OF_MONEY = (
     ),
     click.option(
         "--max-age",
-        type=click.FloatRange(min=0, min_open=True),
+        type=click.FloatRange(0, LARGEST, min_open=True),
         metavar="SECONDS",
         help="Buy again what the ledger has held for longer.",
     ),
@@ -362,10 +368,12 @@ def _purse(
 
 
 def _currency(*amounts: _Amount | None) -> str:
-    signs = {amount.sign for amount in amounts if amount is not None and amount.sign}
+    signs = {amount.sign for amount in amounts if amount is not None} or {CURRENCIES[0]}
     if len(signs) > 1:
-        raise click.UsageError("--max-cost and --price are in different currencies")
-    return signs.pop() if signs else CURRENCIES[0]
+        raise click.UsageError(
+            f"--max-cost and --price are in different currencies: an amount without a sign is in {CURRENCIES[0]}"
+        )
+    return signs.pop()
 
 
 @_cli.command("lookup", epilog=_EPILOG)
@@ -395,8 +403,9 @@ def _bulk(source: str, dry_run: bool, **options: Any) -> Exit:
     costs money then wants --ledger or --no-ledger.
 
     The ledger keeps every answer from the moment it comes: after Ctrl-C or a crash, the same command goes on, and pays
-    for nothing twice. Without a ledger, the ids that are left are in OUTPUT.rest.txt, and a run that did not get
-    through leaves an older OUTPUT as it was: what it has is in OUTPUT.partial.
+    for nothing twice. Without a ledger, the ids that are left are in OUTPUT.rest.txt or OUTPUT.rest.jsonl. A run that
+    did not get through leaves an older OUTPUT that may hold more as it was, and one whose ledger failed makes none:
+    what it has is in OUTPUT.partial.
     """
     return _run_bulk(source, dry_run=dry_run, **options)
 
@@ -407,8 +416,8 @@ def _bulk(source: str, dry_run: bool, **options: Any) -> Exit:
 def _estimate(source: str, **options: Any) -> Exit:
     """Tell what `bulk` would buy with the same options, and the most that it could cost.
 
-    Nothing is sent, no key is needed, no file is made, and the ledger is only read. Options about pace and output are
-    taken, so that one word changes, and change nothing here.
+    Nothing is sent, no key is needed, no file is left behind, and the ledger is only read. Options about pace and
+    output are taken, so that one word changes, and change nothing here.
     """
     return _run_bulk(source, dry_run=True, **options)
 
@@ -491,7 +500,7 @@ def _ledger_resolve(path: Path, ids: tuple[str, ...], billed: bool | None, entri
 @click.option("--port", type=click.IntRange(0, 65535), default=8080, show_default=True, help="0 for any free one.")
 @click.option(
     "--rate",
-    type=click.FloatRange(min=0, min_open=True),
+    type=click.FloatRange(0, LARGEST, min_open=True),
     help="Calls per second the key allows; no limit if not given.",
 )
 @click.option(
@@ -503,7 +512,7 @@ def _ledger_resolve(path: Path, ids: tuple[str, ...], billed: bool | None, entri
 )
 @click.option("--quota", type=click.IntRange(min=0), help="Calls the key allows in all.")
 @click.option(
-    "--latency", type=click.FloatRange(min=0), default=0.05, show_default=True, help="Seconds an answer takes."
+    "--latency", type=click.FloatRange(0, LARGEST), default=0.05, show_default=True, help="Seconds an answer takes."
 )
 @click.option("--retry-after", metavar="VALUE", help="The Retry-After that a 429 carries; the real ones have none.")
 @click.option(

@@ -6,7 +6,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from ..errors import AccessDeniedError, Billing, QuotaExceededError
-from ..outcomes import Failed, NotSent, NotSentReason, Source
+from ..outcomes import Failed, InDoubt, NotSent, NotSentReason, Source
 from .records import answered_again, exit_of, record_of, was_paid_before
 
 if TYPE_CHECKING:
@@ -89,14 +89,19 @@ class Book:
         first = self._first_rows[outcome.evdb_vehicle_id]
         if self._settled[first] == _OPEN:
             self._count(outcome)
-            state = _OWED if _is_owed(outcome) else _SETTLED
+            state = _state(outcome)
             self._enter(first, state, record := record_of(outcome))
             for row in self._more_rows.get(outcome.evdb_vehicle_id, ()):
                 self._enter(row, state, answered_again(record))
 
     def left(self) -> list[str]:
         """Return the different ids that asking again may help and that cost nothing so far, in input order."""
-        return [identifier for identifier, row in self._first_rows.items() if self._settled[row] != _SETTLED]
+        return [identifier for identifier, row in self._first_rows.items() if self._settled[row] in {_OPEN, _OWED}]
+
+    def is_settled(self, identifier: str) -> bool:
+        """Tell whether it is known what became of an id, and asking again would change nothing."""
+        row = self._first_rows.get(identifier)
+        return row is not None and self._settled[row] == _SETTLED
 
     def _count(self, outcome: VanOutcome) -> None:
         self.billing[outcome.receipt.billing] += 1
@@ -124,7 +129,13 @@ class Book:
             self.stranded.append(record)
 
 
-_OPEN, _OWED, _SETTLED = range(3)
+_OPEN, _OWED, _DOUBTFUL, _SETTLED = range(4)
+
+
+def _state(outcome: VanOutcome) -> int:
+    if isinstance(outcome, InDoubt):
+        return _DOUBTFUL
+    return _OWED if _is_owed(outcome) else _SETTLED
 
 
 def _is_owed(outcome: VanOutcome) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +13,8 @@ from .estimating import estimate, require_means
 from .exits import Exit, RefusedError
 from .inputs import checked_arguments, read_ids
 from .job import Job
-from .outputs import checked_target, file_sink, print_lines, rest_path, stdout_sink
+from .outputs import checked_target, file_sink, print_lines, stdout_sink
+from .rest import rest_paths
 from .running import run
 
 if TYPE_CHECKING:
@@ -46,6 +48,7 @@ def bulk(
     if output is not None:
         checked_target(output)
         _spare_the_input(source, output)
+        _spare_the_key(output, settings.key_file)
     _spare_the_data(source, output, settings.purse.ledger)
     ids = read_ids(source, column=column, form=input_form)
     sink = file_sink(output, form, len(ids.rows)) if output is not None else stdout_sink(form, held=False)
@@ -55,6 +58,7 @@ def bulk(
         book=Book(ids.rows, sink),
         sink=sink,
         output=output,
+        form=form,
         source=origin,
         may_ask=source != "-" and _somebody_is_there(),
     )
@@ -97,6 +101,13 @@ def _spare_the_data(source: str, output: Path | None, ledger: Path | None) -> No
         raise RefusedError(f"{ledger} is the input or the output: choose another name for --ledger")
 
 
+def _spare_the_key(output: Path, key_file: Path | None) -> None:
+    """Refuse to write over the file that the key is read from."""
+    named = [key_file, os.environ.get("ONEAUTO_API_KEY_FILE")]
+    if output.resolve() in [Path(path).resolve() for path in named if path]:
+        raise RefusedError(f"{output} is the file of the key: choose another name for -o")
+
+
 def _spare_the_input(source: str, output: Path) -> None:
     """Refuse to write over what a person would not want to lose: the input, or the answers that the rest belongs to."""
     path = Path(source)
@@ -104,5 +115,5 @@ def _spare_the_input(source: str, output: Path) -> None:
         return
     if output.exists() and path.samefile(output):
         raise RefusedError(f"{output} is the input: choose another name for -o")
-    if path.resolve() == rest_path(output).resolve():
+    if path.resolve() in [rest.resolve() for rest in rest_paths(output)]:
         raise RefusedError(f"{output} holds the answers that {source} is the rest of: choose another name for -o")

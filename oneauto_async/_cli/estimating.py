@@ -27,7 +27,7 @@ A_LEDGER_IS_NEEDED = "add -o OUTPUT or --ledger PATH, or say --no-ledger"
 
 
 def estimate(job: Job) -> list[str]:
-    """Return what the run would buy, a line each. Nothing is sent, and no file is made.
+    """Return what the run would buy, a line each. Nothing is sent, and no file is left behind.
 
     Raises:
         RefusedError: the ledger cannot be read.

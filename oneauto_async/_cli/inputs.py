@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from .source import Line
 
-__all__ = ["INPUT_FORMATS", "Ids", "checked_arguments", "read_ids"]
+__all__ = ["INPUT_FORMATS", "Ids", "are_plain", "checked_arguments", "read_ids"]
 
 INPUT_FORMATS = ("csv", "tsv", "lines", "jsonl")
 
@@ -76,6 +76,13 @@ def checked_arguments(ids: Iterable[str]) -> list[str]:
         RefusedError: one of them is no id.
     """
     return [_checked_argument(text) for text in ids]
+
+
+def are_plain(ids: Iterable[str]) -> bool:
+    """Tell whether the ids, written one per line, are read back as they are: not as a heading, a comment or a flaw."""
+    ids = list(ids)
+    reader = _Reader(name="", column=None)
+    return [cell for _, cell in reader.cells(enumerate(ids, 1), "lines")] == ids
 
 
 def _checked_argument(text: str) -> str:

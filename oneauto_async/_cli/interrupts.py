@@ -1,16 +1,48 @@
-"""Ctrl-C and SIGTERM as a count: each one ends the step that is running, never the program in the middle of a write."""
+"""Ctrl-C and its like as a count: each ends the step that is running, never the program in the middle of a write."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import signal
-from typing import TYPE_CHECKING
+import threading
+from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Iterator
+    from collections.abc import Callable, Coroutine, Iterable, Iterator
+    from types import FrameType
 
-__all__ = ["Interrupts"]
+__all__ = ["Interrupts", "as_ctrl_c", "endings", "handled"]
+
+Handler: TypeAlias = "Callable[[int, FrameType | None], object] | signal.Handlers"
+
+
+def endings() -> list[signal.Signals]:
+    """Return the signals that end a run: Ctrl-C, SIGTERM, and SIGHUP when its terminal is closed.
+
+    One that whoever started the program had it ignore, as ``nohup`` and a shell's ``&`` do, goes on being ignored.
+    """
+    known = (getattr(signal, name, None) for name in ("SIGINT", "SIGTERM", "SIGHUP"))
+    return [number for number in known if number is not None and signal.getsignal(number) is not signal.SIG_IGN]
+
+
+@contextlib.contextmanager
+def handled(numbers: Iterable[signal.Signals], handler: Handler) -> Iterator[None]:
+    """Handle these signals in this block, which is in the main thread, and then as before."""
+    before = {number: signal.signal(number, handler) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, earlier in before.items():
+            signal.signal(number, earlier or signal.SIG_DFL)
+
+
+@contextlib.contextmanager
+def as_ctrl_c() -> Iterator[None]:
+    """Let whatever ends a run raise `KeyboardInterrupt` in this block, so that nothing half made is left behind."""
+    is_main = threading.current_thread() is threading.main_thread()
+    with handled(endings() if is_main else [], signal.default_int_handler):
+        yield
 
 
 class Interrupts:
@@ -25,28 +57,27 @@ class Interrupts:
         self.count = 0
         self._heeded = 0
         self._step: asyncio.Task[None] | None = None
+        self._told: Callable[[], None] | None = None
 
     @contextlib.contextmanager
     def caught(self) -> Iterator[None]:
-        """Catch SIGINT and SIGTERM in this block, which runs inside an event loop of the main thread."""
+        """Catch the signals that end a run in this block, which is inside an event loop of the main thread."""
         loop = asyncio.get_running_loop()
-        before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-        for number in before:
-            signal.signal(number, lambda *_: loop.call_soon_threadsafe(self._arrived))
-        try:
+        with handled(endings(), lambda *_: loop.call_soon_threadsafe(self._arrived)):
             yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler or signal.SIG_DFL)
 
-    async def step(self, work: Coroutine[object, object, None]) -> None:
+    async def step(self, work: Coroutine[object, object, None], *, told: Callable[[], None] | None = None) -> None:
         """Run a step to its end, or to the next signal. What it raises comes through.
 
         A signal that came between two steps ends the one that follows.
+
+        Args:
+            work: the step.
+            told: called once when a signal ends the step, for one that may take long to end.
         """
         task = asyncio.ensure_future(work)
         await asyncio.sleep(0)  # cancelled before it begins, a step that closes things would close nothing
-        self._step = task
+        self._step, self._told = task, told
         if self.count > self._heeded:
             self._end_step()
         await asyncio.wait([task])
@@ -62,3 +93,6 @@ class Interrupts:
         if self._step is not None:
             self._heeded = self.count
             self._step.cancel()
+            told, self._told = self._told, None
+            if told is not None:
+                told()

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
+from .exits import Exit
 from .interrupts import Interrupts
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from .. import Batch, BidirectionalCharging
     from ..errors import LedgerError
     from .book import Book
+    from .exits import RefusedError
     from .outputs import Sink
     from .reaching import Settings
     from .records import VanOutcome
@@ -31,12 +33,14 @@ class Job:
         book: what became of each row.
         sink: where the records go.
         output: the file among the sinks, if it is one.
+        form: the format that was asked for, if one was.
         source: the input's name, and where in it the ids stand; empty if they were typed.
         brief: a handful of lookups: in input order, reported in one line.
         may_ask: a person is there to be asked whether it may begin.
         batches: what was asked in turn, so far.
         set_aside: kept answers that are of no use, and are bought again.
         ledger_trouble: why the ledger takes no more.
+        unnamed: why the output could not take its name.
         started: when, on the monotonic clock.
         kept: the name that the output got: its own, or one beside it; ``None`` if there is no such file.
         was_interrupted: a signal came before the last outcome.
@@ -46,6 +50,7 @@ class Job:
     book: Book
     sink: Sink
     output: Path | None = None
+    form: str | None = None
     source: str = ""
     brief: bool = False
     interrupts: Interrupts = attrs.field(factory=Interrupts, init=False)
@@ -53,9 +58,15 @@ class Job:
     batches: list[Batch[BidirectionalCharging]] = attrs.field(factory=list, init=False)
     set_aside: list[VanOutcome] = attrs.field(factory=list, init=False)
     ledger_trouble: LedgerError | None = attrs.field(default=None, init=False)
+    unnamed: RefusedError | None = attrs.field(default=None, init=False)
     started: float = attrs.field(factory=time.monotonic, init=False)
     kept: Path | None = attrs.field(default=None, init=False)
     was_interrupted: bool = attrs.field(default=False, init=False)
+
+    @property
+    def ledger_failed(self) -> bool:
+        """Whether an answer may have come that the ledger lacks."""
+        return self.ledger_trouble is not None or Exit.LEDGER in self.book.exits
 
     @property
     def attempts(self) -> int:

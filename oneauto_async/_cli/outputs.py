@@ -27,13 +27,12 @@ __all__ = [
     "Sink",
     "StreamSink",
     "file_sink",
+    "hidden",
     "print_lines",
     "require_stdout",
-    "rest_path",
     "silence_stdout",
     "stdout_sink",
     "unused",
-    "write_rest",
     "write_stdout",
 ]
 
@@ -141,9 +140,14 @@ class HeldSink:
         """Keep the record."""
         self._records[row] = record
 
+    @property
+    def held(self) -> list[Record]:
+        """The records so far, in input order."""
+        return [self._records[row] for row in sorted(self._records)]
+
     def commit(self) -> None:
         """Show the records."""
-        self._show([self._records[row] for row in sorted(self._records)])
+        self._show(self.held)
 
     def discard(self) -> None:
         """Forget the records."""
@@ -157,6 +161,7 @@ class FileSink:
     the paid answers there; `commit` sorts them if need be and renames.
 
     Attributes:
+        is_sorted: whether the records stand in input order; after `commit`, not if there was no room to sort them.
         left_behind: the hidden files of other runs of the same target, which were killed or are still going on.
     """
 
@@ -171,7 +176,7 @@ class FileSink:
         self._starts = array("q", [-1]) * rows
         self._sizes = array("q", [0]) * rows
         self._last_row = -1
-        self._is_sorted = True
+        self.is_sorted = True
         self._is_stranded = False
         self.left_behind = _parts_of(target)
         self._part = _Part(self._target)
@@ -182,7 +187,7 @@ class FileSink:
         start = self._part.size
         self._part.append(self._form.line(record))
         self._starts[row], self._sizes[row] = start, self._part.size - start
-        self._is_sorted = self._is_sorted and row > self._last_row
+        self.is_sorted = self.is_sorted and row > self._last_row
         self._last_row = row
 
     def commit(self) -> None:
@@ -199,7 +204,7 @@ class FileSink:
             self._part.remove()
 
     def _take_name(self, choose: Callable[[], Path]) -> Path:
-        if not self._is_sorted:
+        if not self.is_sorted:
             self._sort()
         try:
             return self._part.rename(choose())
@@ -217,7 +222,7 @@ class FileSink:
                 copy.append(piece)
             undo.pop_all()
             self._part.remove()
-            self._part = copy
+            self._part, self.is_sorted = copy, True
 
     def _sorted_pieces(self) -> Iterator[bytes]:
         yield self._form.heading
@@ -235,7 +240,7 @@ class _Part:
     """
 
     def __init__(self, target: Path) -> None:
-        self.path = _hidden(target)
+        self.path = hidden(target)
         self.size = 0
         try:
             self._file = self.path.open("x+b", buffering=0)
@@ -274,7 +279,8 @@ class _Part:
             data = data[self._file.write(data) :]
 
 
-def _hidden(target: Path) -> Path:
+def hidden(target: Path) -> Path:
+    """Return a name beside a file that nothing else has, for what is to become that file."""
     return target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
 
 
@@ -328,19 +334,6 @@ def _reserved(path: Path) -> Path:
         with contextlib.suppress(FileExistsError):
             (free := unused(path)).touch(exist_ok=False)
             return free
-
-
-def rest_path(output: Path) -> Path:
-    """Return the name for the ids that a run left unasked."""
-    return output.with_name(f"{output.name}.rest.txt")
-
-
-def write_rest(output: Path, ids: list[str]) -> Path:
-    """Write the ids that a run left unasked next to its output, one per line, ready to be an input."""
-    path = rest_path(output)
-    part = _hidden(path)
-    part.write_text("".join(f"{identifier}\n" for identifier in ids), encoding="utf-8")
-    return part.replace(path)
 
 
 def print_lines(lines: Iterable[str]) -> None:

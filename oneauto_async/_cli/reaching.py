@@ -66,6 +66,28 @@ class Settings:
     purse: Purse = attrs.field(factory=Purse)
 
     @property
+    def options(self) -> list[str]:
+        """The options that say who is asked, for what and how fast, and whose money pays, as far as they were given."""
+        named = {
+            "--endpoint": self.vehicle if self.vehicle != "van" else None,
+            "--base-url": self.base_url,
+            "--key-file": self.key_file,
+            "--account": self.account if self.account != "default" else None,
+            "--rate": self.rate,
+            "--burst": self.burst if self.burst != 1 else None,
+            "--concurrency": self.concurrency if self.concurrency != 50 else None,
+        }
+        flags = {
+            "--simulate": self.simulate,
+            "--sandbox": self.sandbox,
+            "--no-ledger": self.purse.declines_ledger,
+        }
+        return [
+            *(f"{name}={value}" for name, value in named.items() if value is not None),
+            *(name for name, is_set in flags.items() if is_set),
+        ]
+
+    @property
     def is_live(self) -> bool:
         """Whether answers cost money: not of the sandbox, nor of anything on this machine.
 

@@ -44,9 +44,15 @@ def _different(job: Job) -> str:
 def unread(job: Job) -> str:
     """Return the line for a reader of standard output that went away, as ``head`` does when it has seen enough."""
     lost = counted(len(job.book.stranded), "record", "records")
-    kept = "the ledger keeps what was paid for, and the same command serves it again"
-    where = "-o keeps all" if job.settings.purse.ledger is None else kept
-    return f"stopped: standard output was closed; {_money(job)}; {lost} could not be handed over ({where})"
+    return f"stopped: standard output was closed; {_money(job)}; {lost} could not be handed over ({_keeper(job)})"
+
+
+def _keeper(job: Job) -> str:
+    """Tell what keeps the records that a reader did not take, or would have kept them."""
+    if job.settings.purse.ledger is not None:
+        what = "what came before it failed" if job.ledger_failed else "what was paid for"
+        return f"the ledger keeps {what}, and the same command serves it again"
+    return "--ledger keeps what is paid for" if job.brief else "-o keeps all"
 
 
 def lines(job: Job) -> list[str]:
@@ -97,12 +103,18 @@ def _calls(job: Job) -> str:
 
 
 def _where(job: Job, output: Path) -> str:
+    if job.unnamed is not None:
+        return f"{output} could not be written; what there is stands in the file named below"
     if job.kept is None:
         return f"{output} was left as it was: nothing was answered" if output.exists() else "none: nothing was answered"
     missing = job.book.total - job.book.done
     partial = f" (partial: {counted(missing, 'row is', 'rows are')} missing)" if missing else ""
-    told = f"{job.kept}{partial}"
-    return told if job.kept == output else f"{told}; {output} was left as it was: this run did not get through"
+    is_sorted = not isinstance(job.sink, FileSink) or job.sink.is_sorted
+    told = f"{job.kept}{partial}{'' if is_sorted else '; not in input order: there was no room to sort it'}"
+    if job.kept == output:
+        return told
+    as_it_was = "left as it was" if output.exists() else "not made"
+    return f"{told}; {output} was {as_it_was}: this run did not get through"
 
 
 def _remarks(job: Job) -> Iterator[str]:
@@ -111,6 +123,10 @@ def _remarks(job: Job) -> Iterator[str]:
         yield printable(f"first problem: {problem['evdb_vehicle_id']}: {problem['error']}: {problem['message']}")
     if job.book.billing[Billing.UNKNOWN]:
         yield from _about_doubts(job.settings.purse.ledger)
+    if job.ledger_failed and job.book.has_answers:
+        place = job.kept or ("standard output" if job.unnamed is None else "the file named below")
+        also = " and on standard output" if job.kept is not None and job.book.stranded else ""
+        yield printable(f"the ledger failed: an answer that it lacks is in {place}{also} alone, so keep that")
     if job.settings.simulate:
         yield "simulated: the data are made up and nothing was paid"
 
@@ -135,16 +151,19 @@ def how_to_go_on(job: Job, left: int, rest: Path | None) -> list[str]:
     what = f"{'interrupted: ' if job.was_interrupted else ''}{ids} left, and this run paid nothing for {them}"
     if job.settings.purse.ledger is not None:
         first = "allow more with --max-calls or --max-cost, and " if job.book.is_over_budget else ""
+        first += "see to the ledger, and " if job.ledger_failed else ""
+        served = "what it has" if job.ledger_failed else "what was paid for"
         return [
             f"{what}; to go on, {first}run the same command again: only these are asked for",
-            printable(f"what was paid for is served by the ledger {job.settings.purse.ledger}"),
+            printable(f"{served} is served by the ledger {job.settings.purse.ledger}"),
         ]
     if rest is None:
         cost = " and pays for the answered ones once more" if job.book.has_answers else ""
         return [f"{what}; running the same command again asks for every id{cost}"]
     assert job.output is not None
     onward = unused(job.output.with_name(f"{job.output.stem}.rest{job.output.suffix}"))
-    again = shlex.join(["oneauto-async", "bulk", str(rest), "-o", str(onward)])
+    form = [] if job.form is None else [f"--format={job.form}"]
+    again = shlex.join(["oneauto-async", "bulk", str(rest), "-o", str(onward), *form, *job.settings.options])
     return [
         printable(f"{what}; they are in {rest}: run `{again}` for these alone"),
         "running the same command again would ask, and pay, for the answered ids once more",

@@ -9,18 +9,21 @@ from typing import TYPE_CHECKING
 
 from ..errors import Billing, LedgerError
 from ..outcomes import Failed, Source
+from .earlier import may_hold_more
 from .estimating import require_leave
 from .exits import Exit, RefusedError, worst
-from .outputs import FileSink, StreamSink, silence_stdout, write_rest
+from .outputs import FileSink, HeldSink, StreamSink, silence_stdout
 from .progress import Standing, counted, printable, say
 from .reaching import client_for
 from .records import FORMATS
 from .report import beginning, how_to_go_on, unread
 from .report import lines as report_lines
+from .rest import write_rest
 from .watching import progress_on
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
+    from pathlib import Path
 
     from .. import Governor, OneAutoClient
     from .job import Job
@@ -37,8 +40,7 @@ def run(job: Job) -> Exit:
     """Do the job and report it on standard error.
 
     Raises:
-        RefusedError: something is wrong with the key or the ledger, nobody agreed to the cost, or the output cannot be
-            written at the very end.
+        RefusedError: something is wrong with the key or the ledger, or nobody agreed to the cost.
         OneAutoError: another setting is wrong. Nothing was sent.
     """
     try:
@@ -65,15 +67,31 @@ async def _supervised(client: OneAutoClient, job: Job) -> None:
 
 async def _ask(client: OneAutoClient, job: Job) -> None:
     try:
-        async with client:
-            await job.interrupts.step(_collect(client, job))
+        async with contextlib.AsyncExitStack() as stack:
+            await job.interrupts.step(_open(client, stack), told=_tell_of_the_ledger)
             job.was_interrupted = job.interrupts.count > 0
-            if job.was_interrupted:
-                say(f"stopping: waiting at most {job.settings.drain:g} s for calls under way; Ctrl-C again for no wait")
-            await job.interrupts.step(client.aclose())
+            if not job.was_interrupted:
+                await _ask_and_close(client, job)
     finally:
         for outcome in (*client.unclaimed, *job.set_aside):
             job.book.take(outcome)
+
+
+async def _open(client: OneAutoClient, stack: contextlib.AsyncExitStack) -> None:
+    await stack.enter_async_context(client)
+
+
+def _tell_of_the_ledger() -> None:
+    """Tell what a run waits for that was stopped before it began: only a ledger takes long to open, if it is locked."""
+    say("stopping, with nothing sent, as soon as the ledger is open or gives up")
+
+
+async def _ask_and_close(client: OneAutoClient, job: Job) -> None:
+    await job.interrupts.step(_collect(client, job))
+    job.was_interrupted = job.interrupts.count > 0
+    if job.was_interrupted:
+        say(f"stopping: waiting at most {job.settings.drain:g} s for calls under way; Ctrl-C again for no wait")
+    await job.interrupts.step(client.aclose())
 
 
 async def _collect(client: OneAutoClient, job: Job) -> None:
@@ -138,24 +156,36 @@ def _standing(job: Job, governor: Governor) -> Standing:
 
 
 def _keep(job: Job) -> None:
-    """Give the output its name, unless a file that is there already is worth more than what this run has."""
+    """Give the output its name, unless a file that bears it, now or after the next run, is worth more."""
     replaces = job.output is not None and job.output.exists()
     if not job.book.done or (replaces and not job.book.has_answers):
         return
-    if replaces and isinstance(job.sink, FileSink) and _may_hold_more(job):
-        job.kept = job.sink.commit_beside()
-        return
     try:
-        job.sink.commit()
+        job.kept = _committed(job)
     except OSError as error:
         job.book.trouble = job.book.trouble or error
-    job.kept = job.output
+        if isinstance(job.sink, HeldSink):
+            job.book.stranded = job.sink.held
+    except RefusedError as error:
+        job.unnamed = error
 
 
-def _may_hold_more(job: Job) -> bool:
-    """Tell whether an older output may be the only place of answers that this run did not get."""
+def _committed(job: Job) -> Path | None:
+    """Return the name that the output got."""
+    if job.output is not None and isinstance(job.sink, FileSink) and _stays_beside(job, job.output):
+        return job.sink.commit_beside()
+    job.sink.commit()
+    return job.output
+
+
+def _stays_beside(job: Job, output: Path) -> bool:
+    """Tell whether this run's records and an older output may each be the only place of something paid for."""
+    if job.ledger_failed:
+        return True  # the next run, told to go on, replaces the output by what the ledger has
     got_through = job.book.trouble is None and not job.book.left() and not job.book.billing[Billing.UNKNOWN]
-    return job.settings.purse.ledger is None and not got_through
+    if got_through or not output.exists():
+        return False
+    return job.settings.purse.ledger is None or may_hold_more(output, job.book.is_settled)
 
 
 def _reported(job: Job) -> Exit:
@@ -167,14 +197,14 @@ def _reported(job: Job) -> Exit:
     else:
         say("\n".join(report_lines(job)))
         _save_the_rest(job)
-        if job.ledger_trouble is not None:
-            say(f"error: the run was stopped: {printable(str(job.ledger_trouble))}")
-        _refuse_trouble(job)
+        _tell_trouble(job)
+    if job.ledger_trouble is not None:
+        say(f"error: the run was stopped: {printable(str(job.ledger_trouble))}")
     return worst(_exits(job))
 
 
 def _exits(job: Job) -> set[Exit]:
-    incomplete = job.book.trouble is not None or job.book.done < job.book.total
+    incomplete = job.book.done < job.book.total or job.book.trouble is not None or job.unnamed is not None
     return {
         *job.book.exits,
         *([Exit.INTERRUPTED] if job.was_interrupted else []),
@@ -197,17 +227,20 @@ def _save_the_rest(job: Job) -> None:
     say("\n".join(how_to_go_on(job, len(left), rest)))
 
 
-def _refuse_trouble(job: Job) -> None:
-    """Tell why the output ended early, and let no record be lost that has another way out."""
+def _tell_trouble(job: Job) -> None:
+    """Tell why the output ended early or has no name, and let no record be lost that has another way out."""
+    if job.unnamed is not None:
+        say(f"error: {printable(str(job.unnamed))}")
     if job.book.trouble is None:
         return
     why = f"{job.output or 'standard output'}: {job.book.trouble.strerror}: the run was stopped"
     if job.output is None:
         silence_stdout()
-        raise RefusedError(why, Exit.FAILED)
-    _print_stranded(job)
-    stranded = counted(len(job.book.stranded), "record that did not fit is", "records that did not fit are")
-    raise RefusedError(f"{why}; {stranded} on standard output as JSON Lines", Exit.FAILED)
+    else:
+        _print_stranded(job)
+        stranded = counted(len(job.book.stranded), "record that did not fit is", "records that did not fit are")
+        why = f"{why}; {stranded} on standard output as JSON Lines"
+    say(f"error: {printable(why)}")
 
 
 def _print_stranded(job: Job) -> None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
-import signal
 import threading
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigurationError
 from ..testing import SIMULATOR_KEY, SPECIAL_IDS, Outage, Simulator, serve
 from .exits import Exit, RefusedError
+from .interrupts import endings, handled
 from .outputs import print_lines
 from .progress import counted, say
 
@@ -38,7 +38,7 @@ def _outage(text: str) -> Outage:
 
 
 def run_simulator(simulator: Simulator, *, host: str, port: int, list_ids: bool) -> Exit:
-    """Serve until SIGINT or SIGTERM, and tell how to reach it.
+    """Serve until Ctrl-C or its like, and tell how to reach it.
 
     Raises:
         RefusedError: the address cannot be listened on, or nobody can be told.
@@ -64,14 +64,10 @@ def _require_loopback(host: str) -> None:
 
 @contextlib.contextmanager
 def _interruption() -> Iterator[threading.Event]:
-    """Turn SIGINT and SIGTERM into an event."""
+    """Turn Ctrl-C and its like into an event."""
     event = threading.Event()
-    before = {number: signal.signal(number, lambda *_: event.set()) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
+    with handled(endings(), lambda *_: event.set()):
         yield event
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler or signal.SIG_DFL)
 
 
 @contextlib.contextmanager

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import os
 import sys
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Any, TextIO, cast
 
 from rich.box import ASCII, SIMPLE_HEAD
 from rich.console import Console
@@ -45,6 +47,27 @@ _UPRIGHT_MEMBERS = tuple(name for name in COLUMNS if name not in {"evdb_vehicle_
 _BILLED = {"billed": "yes", "not billed": "no", "unknown": "unknown"}
 
 
+class _Deaf:
+    """A terminal that may be closed meanwhile: that is no reason to lose what was paid for."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """Write if anybody is there."""
+        with contextlib.suppress(OSError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Flush if anybody is there."""
+        with contextlib.suppress(OSError):
+            self._stream.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
 class _Bar:
     """A bar with the figures of a job beside it."""
 
@@ -71,7 +94,7 @@ def bar(total: int, *, transient: bool) -> Iterator[Progress]:
         TextColumn("{task.fields[figures]}"),
         TimeRemainingColumn(compact=True),
     )
-    console = Console(stderr=True)
+    console = Console(file=cast("TextIO", _Deaf(sys.stderr)))
     with RichProgress(
         *columns, console=console, transient=transient, redirect_stdout=False, speed_estimate_period=SPEED_OVER
     ) as drawn:
@@ -88,11 +111,19 @@ def print_table(records: Sequence[Record]) -> None:
             console.print(Text(printable(remark)), soft_wrap=True)
 
 
+class _Console(Console):
+    """A console whose reader may leave: that is told like any other trouble, where rich would end the program."""
+
+    def on_broken_pipe(self) -> None:
+        """Raise the error that rich has just caught."""
+        raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
+
+
 def _console(stream: TextIO) -> Console:
     """Return a console that shows a character its encoding lacks as an escape instead of failing on it."""
     if hasattr(stream, "reconfigure"):
         stream.reconfigure(errors="backslashreplace")
-    return Console(file=stream, highlight=False, emoji=False)
+    return _Console(file=stream, highlight=False, emoji=False)
 
 
 def _table(console_encoding: str | None) -> Table:

@@ -1,0 +1,48 @@
+"""What an older output holds, asked before it is replaced: it may be the only place of what was paid for."""
+
+from __future__ import annotations
+
+import csv
+import json
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from pathlib import Path
+    from typing import IO
+
+    from .records import Record
+
+__all__ = ["may_hold_more"]
+
+_ANSWERS = frozenset({"found", "partial", "no_data"})
+
+
+def may_hold_more(output: Path, is_answered: Callable[[str], bool]) -> bool:
+    """Tell whether a file holds an answer for an id that is not answered now; one that is not ours may hold anything.
+
+    Args:
+        output: an output of ``bulk``, in either format, or any other file.
+        is_answered: tells of an id whether its answer is there without that file.
+    """
+    try:
+        with output.open(encoding="utf-8-sig", newline="") as file:
+            return any(_is_answer(record) and not is_answered(record["evdb_vehicle_id"]) for record in _records(file))
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, csv.Error):
+        return True
+
+
+def _records(file: IO[str]) -> Iterator[Record]:
+    first = file.read(1)
+    file.seek(0)
+    return _json_records(file) if first == "{" else csv.DictReader(file, strict=True)
+
+
+def _json_records(lines: Iterable[str]) -> Iterator[Record]:
+    return (json.loads(line) for line in lines)
+
+
+def _is_answer(record: Record) -> bool:
+    """Tell whether it was worth its price: an answer, or the bytes of one that was paid for and cannot be used."""
+    is_kept = record["outcome"] == "failed" and bool(record["raw"])
+    return record["outcome"] in _ANSWERS or record["billing"] == "billed" or is_kept

@@ -17,13 +17,6 @@ def require_many(ids: object) -> None:
         )
 
 
-def require_kind(name: str, value: object, *kinds: type) -> None:
-    """Refuse an argument that is of another class, before anything begins."""
-    if not isinstance(value, kinds):
-        wanted = " or ".join(kind.__name__ for kind in kinds)
-        raise ConfigurationError(f"{name} must be of {wanted}, got {value!r}")
-
-
 def require_ledger(ledger: object) -> None:
     """Refuse the class instead of a ledger, or a path."""
     if ledger is not None and (isinstance(ledger, type) or not hasattr(ledger, "mark_sent")):

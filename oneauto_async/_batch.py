@@ -46,6 +46,10 @@ BUFFER_FACTOR = 2
 class Desk(Protocol):
     """Where a batch gets its lookups: the client."""
 
+    def require_open(self) -> None:
+        """Raise `ClientClosedError` if nothing can be looked up."""
+        ...
+
     def book(self, vehicle_id: str, seat: Seat) -> Awaitable[Flight | Outcome[Any]]:
         """Start or join the lookup of a canonical id once the client has a free slot, or return its known outcome.
 
@@ -144,6 +148,7 @@ class Batch(Generic[T]):
     async def __aenter__(self) -> Self:
         if self._tasks:
             raise RuntimeError("a batch is entered once; call client.batch(...) again for another run")
+        self._desk.require_open()
         self._began = self._clock.monotonic()
         self._feeder = self._start(self._feed())
         if self._deadline is not None:

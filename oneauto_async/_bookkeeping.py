@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable, Hashable, Iterable
 from typing import Any, TypeAlias
 from urllib.parse import urlsplit
@@ -10,6 +11,7 @@ import attrs
 
 from ._flow.budget import Meter, reserve_all
 from ._lookup import Route
+from ._recent import Recent
 from .errors import Billing
 from .ledger.protocol import Ledger
 from .ledger.records import (
@@ -91,9 +93,9 @@ class Accounts:
         self._limit: Limit | None = None
         self._meters: tuple[Meter, ...] = ()
         self._closes_ledger = False
-        self._services: dict[Route[Any], Service] = {}
+        self._services: Recent[Route[Any], Service] = Recent()
         if budget is not None and ledger is not None:
-            self._limit = Limit(most=budget.most, since=budget.since_seconds)
+            self._limit = Limit(most=budget.most, since=_begun(budget.since_seconds))
         elif budget is not None:
             self._meters = (Meter(budget.most),)
 
@@ -177,6 +179,11 @@ class Accounts:
             spending = await self.ledger.spending(self._account, self._host, self._limit.since)
             rooms.append(max(0, self._limit.most - spending.committed))
         return min(rooms, default=None)
+
+
+def _begun(since: float | None) -> float | None:
+    """Return the moment from which charges count, now if it is still to come: until then no cap would hold."""
+    return None if since is None else min(since, time.time())
 
 
 def host_of(base_url: str) -> str:

@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeVar, overload
 import attrs
 import httpx
 
-from ._arguments import callables, require_countable, require_kind, require_ledger, require_many
+from ._arguments import callables, require_countable, require_ledger, require_many
 from ._batch import Batch, Ids
 from ._flow.flights import Flight, Flights, FutureSeat, Seat
 from ._flow.governor import Governor
 from ._ids import canonical_id
 from ._lookup import Lookup, Route, Tools
 from ._plan import plan
+from ._recent import Recent
 from ._waiting import see_through
 from ._wire.exchange import Exchange
 from ._wire.http11 import HTTP11Transport
@@ -38,6 +39,8 @@ from .settings import (
     Timeouts,
     find_api_key,
     find_base_url,
+    require_clock,
+    require_kind,
     require_label,
     require_seconds,
     require_whole,
@@ -133,12 +136,14 @@ class OneAutoClient:
         self._transport = transport
         self._given_http_client = http_client
         self._observers = callables(observers)
-        self._clock = SystemClock() if clock is None else clock
+        self._clock = _clock_for(clock, rate_limit)
         self._governor = rate_limit if isinstance(rate_limit, Governor) else Governor(rate_limit, clock=self._clock)
         self._slots = asyncio.Semaphore(max_concurrency)
-        self._flights = Flights(keep=UNCLAIMED_PER_SLOT * max_concurrency, on_slot_free=self._slots.release)
+        self._flights = Flights(
+            keep=UNCLAIMED_PER_SLOT * max_concurrency, on_slot_free=self._slots.release, on_dropped=self._dropped
+        )
         self._unwritten: set[Hashable] = set()  # what is unclaimed because the ledger failed
-        self._routes: dict[Endpoint[Any], Route[Any]] = {}
+        self._routes: Recent[Endpoint[Any], Route[Any]] = Recent()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._http_client: httpx.AsyncClient | None = None
         self._tools: Tools | None = None
@@ -242,7 +247,8 @@ class OneAutoClient:
         try:
             await self._flights.ground(self._timeouts.drain)
         finally:
-            self._governor.disregard(self._observers)
+            if self._tools is not None:
+                self._governor.disregard(self._observers)
             try:
                 if self._http_client is not None and self._given_http_client is None:
                     await self._http_client.aclose()
@@ -532,7 +538,9 @@ class OneAutoClient:
         if not isinstance(refresh, bool):
             raise ConfigurationError(f"refresh must be True or False, got {refresh!r}")
         require_countable(budget, self._ledger, of_batch=True)
-        if budget is None and (self._ledger is None or (max_age is None and not refresh)):
+        if self._ledger is None:
+            max_age, refresh = None, False  # there is nothing that they could be about
+        if budget is None and max_age is None and not refresh:
             return None
         return self._opened_books().wishes(max_age, refresh, budget)
 
@@ -548,6 +556,12 @@ class OneAutoClient:
         if flight is not None:
             flight.board(seat, payer, pursue)
         return flight
+
+    def _dropped(self, key: Hashable, outcome: Outcome[Any]) -> None:
+        """Say that an answer which nobody took is gone, unless the ledger has it."""
+        if self._ledger is None or key in self._unwritten:
+            _log.error("dropped an answer that may have been paid for and that nobody took: %r", outcome)
+        self._unwritten.discard(key)
 
     def _keep_unwritten(self, key: Hashable, outcome: Outcome[Any]) -> None:
         self._unwritten.add(key)
@@ -578,6 +592,9 @@ class _Desk:
     route: Route[Any]
     wishes: Wishes | None
 
+    def require_open(self) -> None:
+        self.client._require_open()
+
     def book(self, vehicle_id: str, seat: Seat) -> Awaitable[Flight | Outcome[Any]]:
         return self.client._book(vehicle_id, self.route, seat, self.wishes)
 
@@ -586,6 +603,19 @@ class _Desk:
 
     def keep_untaken(self, outcomes: Iterable[Outcome[Any]]) -> None:
         self.client._keep_untaken(outcomes, self.route)
+
+
+def _clock_for(clock: Clock | None, rate_limit: RateLimit | Governor) -> Clock:
+    """Return the client's clock: that of a governor which is given, since each counts the other's moments."""
+    if clock is not None:
+        require_clock(clock)
+    if not isinstance(rate_limit, Governor):
+        return SystemClock() if clock is None else clock
+    theirs = rate_limit.clock
+    are_both_real = isinstance(clock, SystemClock) and isinstance(theirs, SystemClock)
+    if clock is not None and clock is not theirs and not are_both_real:
+        raise ConfigurationError("the governor that was given has another clock: give both the same")
+    return theirs
 
 
 def _prepare_tls(transport: HTTP11Transport) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Collection
-from decimal import Decimal
+from decimal import Decimal, localcontext
 from typing import TYPE_CHECKING, Any
 
 from ._batch import Ids, read
@@ -49,8 +49,13 @@ async def plan(
         duplicates=counts["duplicates"],
         invalid=counts["invalid"],
         most_billed=most_billed,
-        most_cost=None if price is None else most_billed * price,
+        most_cost=None if price is None else _exact_product(most_billed, price),
     )
+
+
+def _exact_product(count: int, price: Decimal) -> Decimal:
+    with localcontext(prec=50):  # whatever the program around us has set
+        return count * price
 
 
 async def _read(ids: Ids) -> tuple[Counter[str], Collection[str]]:

@@ -64,6 +64,19 @@ def _whole(low: int) -> Callable[[Any, attrs.Attribute[Any], Any], None]:
     return check
 
 
+def require_kind(name: str, value: object, *kinds: type) -> None:
+    """Refuse an argument that is of another class, before anything begins."""
+    if not isinstance(value, kinds):
+        wanted = " or ".join(kind.__name__ for kind in kinds)
+        raise ConfigurationError(f"{name} must be of {wanted}, got {value!r}")
+
+
+def require_clock(clock: object) -> None:
+    """Refuse what cannot tell the time."""
+    if not all(hasattr(clock, name) for name in ("monotonic", "wall", "random", "sleep")):
+        raise ConfigurationError(f"clock must be a Clock, such as SystemClock() or VirtualClock(), got {clock!r}")
+
+
 def require_whole(name: str, value: object, low: int) -> None:
     """Raise `ConfigurationError` unless the value is a whole number of at least ``low``."""
     if not isinstance(value, int) or isinstance(value, bool) or value < low:
@@ -171,6 +184,12 @@ class RateLimit:
     retry_after_scope: Literal["key", "call"] = attrs.field(default="key", kw_only=True, validator=_scope)
     initial: RateLimit | None = attrs.field(default=None, kw_only=True, validator=_initial)
 
+    def __attrs_post_init__(self) -> None:
+        if self.rate is None and self.burst != 1:
+            raise ConfigurationError("RateLimit(burst=…) needs the rate: RateLimit(rate=50, burst=10)")
+        if self.rate is not None and self.initial is not None:
+            raise ConfigurationError("give RateLimit(rate, burst), or RateLimit.adaptive(initial=…), and not both")
+
     @classmethod
     def adaptive(
         cls, initial: RateLimit | None = None, *, retry_after_scope: Literal["key", "call"] = "key"
@@ -234,8 +253,9 @@ class Budget:
         max_billed: most charges.
         max_cost: most money, in the currency of ``price``; whatever was bought before is valued at ``price`` too.
         price: what one answer costs.
-        since: only what was bought from then on counts: a date, from midnight UTC, or a datetime with a time zone; not
-            one in the future, until which no cap would hold. It needs a ledger.
+        since: only what was bought from then on counts: a date, from midnight UTC, or a datetime with a time zone. A
+            moment of the next day counts from when the client is made, and a later one is refused: until then no cap
+            would hold. It needs a ledger.
     """
 
     max_billed: int | None = attrs.field(default=None, validator=_most)

@@ -48,7 +48,7 @@ PUBLIC = {
 """The names users rely on: adding one is a decision, removing one breaks them."""
 
 LAYERS = [
-    {"errors", "models", "clock", "_waiting"},
+    {"errors", "models", "clock", "_waiting", "_recent"},
     {"outcomes", "settings", "events", "endpoints", "_ids", "_json", "_retry_after"},
     {"_classify", "_structure", "ledger"},
     {"_wire"},

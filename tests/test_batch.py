@@ -15,6 +15,7 @@ from support.raw import ANSWER, CANARY_KEY, RawServer, answers, http, never_answ
 
 from oneauto_async import (
     Billing,
+    ClientClosedError,
     ConfigurationError,
     Failed,
     Found,
@@ -522,6 +523,14 @@ def test_a_deadline_is_kept_while_every_slot_of_the_client_is_taken(clock: Virtu
     assert took == pytest.approx(1.0)
     assert len(outcomes) == 10
     assert {outcome.reason for outcome in outcomes if isinstance(outcome, NotSent)} == {NotSentReason.DEADLINE}
+
+
+@asynchronous
+async def test_a_batch_of_a_client_that_is_not_open_is_refused() -> None:
+    """As a lookup is."""
+    client = OneAutoClient.simulated()
+    with pytest.raises(ClientClosedError, match="not open"):
+        await client.lookup_many(["1"])
 
 
 @asynchronous

@@ -132,6 +132,31 @@ def test_a_budget_that_begins_in_the_future_is_refused(kind: str) -> None:
 
 
 @asynchronous
+async def test_a_budget_that_begins_tomorrow_holds_today() -> None:
+    """East of Greenwich today's date is ahead of UTC every morning."""
+    simulator, ahead = Simulator(), datetime.now(UTC) + timedelta(hours=20)
+    budget = Budget(max_billed=1, since=ahead)
+    async with OneAutoClient.simulated(simulator, ledger=MemoryLedger(), budget=budget) as client:
+        outcomes = await client.lookup_many(range(5))
+
+    assert simulator.total_billed == 1
+    assert sum(isinstance(outcome, NotSent) for outcome in outcomes) == 4
+
+
+@asynchronous
+async def test_a_budgeted_batch_without_a_ledger_pays_for_nothing_twice() -> None:
+    """What it says of the ages of answers is about a ledger, and changes nothing where there is none."""
+    simulator = Simulator(latency=0.02)
+    async with OneAutoClient.simulated(simulator) as client:
+        alone = asyncio.ensure_future(client.lookup("1"))
+        await asyncio.sleep(0.005)
+        await client.lookup_many(["1"], budget=Budget(max_billed=5), refresh=True, max_age=60)
+        await alone
+
+    assert simulator.bills == {"1": 1}
+
+
+@asynchronous
 async def test_a_budget_from_a_day_on_needs_a_ledger() -> None:
     """Without one nothing is known of other days; and a batch knows only itself."""
     since = Budget(max_billed=1, since=date(2026, 1, 1))

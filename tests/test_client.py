@@ -19,6 +19,7 @@ from support.sockets import until
 
 from oneauto_async import (
     CAR_BIDIRECTIONAL_CHARGING,
+    VAN_BIDIRECTIONAL_CHARGING,
     BidirectionalCharging,
     Billing,
     ClientClosedError,
@@ -27,6 +28,7 @@ from oneauto_async import (
     Endpoint,
     Failed,
     Found,
+    Governor,
     InDoubt,
     InvalidVehicleIdError,
     NoDataError,
@@ -39,9 +41,12 @@ from oneauto_async import (
     RateLimit,
     Source,
     Timeouts,
+    make_converter,
 )
 from oneauto_async._flow.flights import Flight, Flights, FutureSeat
+from oneauto_async._recent import MOST
 from oneauto_async._wire import http11
+from oneauto_async.events import Throttled
 from oneauto_async.ledger import SqliteLedger
 from oneauto_async.testing import Simulator, VirtualClock
 from oneauto_async.transport import HTTP11Transport
@@ -493,6 +498,28 @@ def test_cancelling_a_back_off_starts_no_further_attempt(clock: VirtualClock) ->
 
 
 @asynchronous
+async def test_a_client_that_was_never_opened_can_be_closed() -> None:
+    """Whoever watches the same governor through another client goes on watching."""
+    seen: list[object] = []
+    governor = Governor()
+    async with OneAutoClient.simulated(rate_limit=governor, observers=[seen.append]) as client:
+        await OneAutoClient.simulated(rate_limit=governor, observers=[seen.append]).aclose()
+        await client.lookup("SIM-429-ONCE")
+
+    assert any(isinstance(event, Throttled) for event in seen)
+
+
+@asynchronous
+async def test_endpoints_that_are_made_for_each_call_do_not_pile_up() -> None:
+    """A converter makes each one different."""
+    async with OneAutoClient.simulated() as client:
+        for _ in range(MOST + 50):
+            await client.lookup("1", endpoint=attrs.evolve(VAN_BIDIRECTIONAL_CHARGING, converter=make_converter()))
+
+        assert len(client._routes) == MOST
+
+
+@asynchronous
 async def test_a_seat_is_left_once() -> None:
     """Leaving again, as a lookup does that is cancelled in the moment it ends, is no fault."""
 
@@ -511,7 +538,10 @@ async def test_a_seat_is_left_once() -> None:
             raise AssertionError
 
     slots_freed: list[None] = []
-    flights, seat = Flights(keep=1, on_slot_free=lambda: slots_freed.append(None)), FutureSeat()
+    flights, seat = (
+        Flights(keep=1, on_slot_free=lambda: slots_freed.append(None), on_dropped=lambda _key, _outcome: None),
+        FutureSeat(),
+    )
     flight = flights.launch("1", Waiting(), seat)
     for _ in range(2):
         flights.leave(flight, seat)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from functools import partial
 from itertools import pairwise
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from support.examples import examples
+from support.raw import CANARY_KEY
 
 from oneauto_async import (
     ConfigurationError,
@@ -156,6 +158,35 @@ def test_what_was_never_sent_leaves_its_token(clock: VirtualClock) -> None:
 
     assert clock.run(main()) == pytest.approx([3.0, 2.0], abs=0.2)
     assert governor.statistics().granted == 6
+
+
+def test_what_an_earlier_run_has_learnt_of_a_slow_key_is_taken_as_it_is() -> None:
+    """However little it allows."""
+    learnt = Governor(RateLimit.adaptive(initial=RateLimit(0.1, 2))).statistics().learnt
+
+    assert learnt == RateLimit(0.1, 2)
+
+
+@pytest.mark.parametrize("wrong", [5, "now", RateLimit])
+def test_what_is_no_limit_or_no_clock_is_refused(wrong: Any) -> None:
+    """At once, and with a word on what it should be."""
+    makings: list[Callable[[], object]] = [
+        lambda: Governor(wrong),
+        lambda: Governor(clock=wrong),
+        lambda: OneAutoClient(CANARY_KEY, clock=wrong),
+    ]
+    for make in makings:
+        with pytest.raises(ConfigurationError, match=r"RateLimit|Clock"):
+            make()
+
+
+def test_a_governor_and_its_client_have_one_clock(clock: VirtualClock) -> None:
+    """The client takes the governor's; another one that is given is refused."""
+    governor = Governor(clock=clock)
+
+    assert OneAutoClient.simulated(rate_limit=governor)._clock is clock
+    with pytest.raises(ConfigurationError, match="another clock"):
+        OneAutoClient.simulated(rate_limit=governor, clock=VirtualClock())
 
 
 def test_a_governor_serves_one_event_loop_at_a_time() -> None:

@@ -17,7 +17,7 @@ from oneauto_async._flow.pacing import Pacer, Phase
 from oneauto_async._flow.ramp import AT_ONCE, DOUBLING, FEW, FIRST_RATE, WINDOW, Ramp
 from oneauto_async._flow.sharing import Sharing
 from oneauto_async._flow.stepping import FAR_AFTER, KNOWN, Steps
-from oneauto_async._flow.stops import FINENESS, LIKELY, explain, run_before
+from oneauto_async._flow.stops import COARSEST, LIKELY, explain, run_before
 from oneauto_async._flow.surge import FIRST, SUREST, Surge
 from oneauto_async.testing import Simulator, VirtualClock
 
@@ -105,8 +105,8 @@ def test_runs_between_stops_are_explained_by_the_rate_and_the_burst(
     found = explain(runs, rate)
 
     assert found is not None
-    assert found.rate * (1.0 - found.error / LIKELY) / FINENESS <= rate
-    assert rate <= found.rate * (1.0 + found.error / LIKELY) * FINENESS
+    farthest = found.error / LIKELY + COARSEST
+    assert found.rate * (1.0 - farthest) <= rate <= found.rate * (1.0 + farthest)
 
 
 def test_calls_that_leave_in_the_same_moment_leave_few_rates_to_try() -> None:

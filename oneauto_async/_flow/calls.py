@@ -53,7 +53,7 @@ class Grant:
         has_left: whether they have.
         fate: how it ended.
         pace: calls per second that were let out when it was given.
-        is_canary: sent alone to see whether an outage is over.
+        is_canary: sent alone to see whether an outage is over, or the time in which others used the key up.
     """
 
     __slots__ = ("at", "fate", "has_left", "is_canary", "left", "number", "pace")
@@ -105,7 +105,9 @@ class History:
 
     def pause(self, start: float, end: float) -> None:
         """Remember that from ``start`` to ``end`` calls left too slowly: the bucket may have run over."""
-        if end > start:
+        if end > start and self._pauses and start <= self._pauses[-1][1]:
+            self._pauses[-1] = (min(start, self._pauses[-1][0]), max(end, self._pauses[-1][1]))
+        elif end > start:
             self._pauses.append((start, end))
 
     def paused(self, start: float, end: float) -> float:

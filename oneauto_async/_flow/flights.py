@@ -200,10 +200,19 @@ class Flight:
 class Flights:
     """All flights of one client, and the paid answers nobody took."""
 
-    def __init__(self, *, keep: int, on_slot_free: Callable[[], None]) -> None:
-        """Make an empty sky: hold at most ``keep`` unclaimed outcomes, call ``on_slot_free`` once for each flight."""
+    def __init__(
+        self, *, keep: int, on_slot_free: Callable[[], None], on_dropped: Callable[[Hashable, AnyOutcome], None]
+    ) -> None:
+        """Make an empty sky.
+
+        Arguments:
+            keep: the most unclaimed outcomes that are held.
+            on_slot_free: called once for each flight.
+            on_dropped: called with each unclaimed outcome that is held no longer, though nobody took it.
+        """
         self._keep = keep
         self._on_slot_free = on_slot_free
+        self._on_dropped = on_dropped
         self._flying: dict[Hashable, Flight] = {}
         self._leaving: set[Flight] = set()  # left by everyone and ending: still in the air, but not to be joined
         self._unclaimed: dict[Hashable, AnyOutcome] = {}
@@ -228,7 +237,7 @@ class Flights:
             self._unclaimed[key] = outcome
         if len(self._unclaimed) > self._keep:
             oldest = next(iter(self._unclaimed))
-            _log.error("dropped an answer that may have been paid for and that nobody took: %r", self.claim(oldest))
+            self._on_dropped(oldest, self._unclaimed.pop(oldest))
 
     def on_account(self, meter: Meter | None, key: Hashable, outcome: AnyOutcome) -> AnyOutcome:
         """Return what another's lookup brought, as someone with this budget takes it over.

@@ -23,17 +23,15 @@ class Closing:
         until: the moment it opens, on the clock that is passed in.
         length: seconds it was shut for when it was shut; patience is measured against this, not against what is left.
         cause: what shut it.
-        asked: the service named the time; else it is a pause of our own.
     """
 
     until: float = -math.inf
     length: float = 0.0
     cause: Cause = Cause.THROTTLE
-    asked: bool = True
 
 
 class Gate:
-    """Shut by a 429 or a ``Retry-After``, for everyone at once; a shorter closing never shortens a longer one."""
+    """Shut by a ``Retry-After``, for everyone at once; a shorter closing never shortens a longer one."""
 
     def __init__(self) -> None:
         self._closing = Closing()
@@ -43,10 +41,10 @@ class Gate:
             return "<Gate never shut>"
         return f"<Gate shut until {self._closing.until:.3f} by {self._closing.cause.value}>"
 
-    def shut(self, now: float, seconds: float, cause: Cause, *, asked: bool = True) -> None:
+    def shut(self, now: float, seconds: float, cause: Cause) -> None:
         """Keep the gate shut until at least ``seconds`` from ``now``."""
         if now + seconds > self._closing.until:
-            self._closing = Closing(now + seconds, seconds, cause, asked)
+            self._closing = Closing(now + seconds, seconds, cause)
 
     def remaining(self, now: float) -> float:
         """Return the seconds until the gate opens; 0 when it is open."""

@@ -24,7 +24,7 @@ from ..errors import (
     ServiceUnavailableError,
 )
 from ..events import CircuitChanged, GateShut, Observer, QuotaUsedUp, Throttled, tell
-from ..settings import RateLimit
+from ..settings import RateLimit, require_clock, require_kind
 from .bucket import TokenBucket
 from .calls import Grant
 from .circuit import Circuit
@@ -76,7 +76,7 @@ class GovernorStatistics:
         phase: ``"free"`` (a given limit, or none needed), ``"ramp"`` (no 429 yet, growing) or ``"track"`` (pacing to
             the limit that was measured).
         rate: calls per second it paces to, or ``None`` while nothing limits it.
-        level: calls that may go out now without waiting, or ``None``.
+        level: calls that may go out now as far as the pace is concerned, or ``None``.
         learnt: the limit the key turned out to have, for ``RateLimit.adaptive(initial=…)`` of the next run; until it
             has refused a call what was given as ``initial``, or ``None``.
         waiting: calls in its queue.
@@ -123,6 +123,9 @@ class Governor:
 
     def __init__(self, limit: RateLimit | None = None, *, clock: Clock | None = None) -> None:
         limit = RateLimit.adaptive() if limit is None else limit
+        require_kind("Governor's limit", limit, RateLimit)
+        if clock is not None:
+            require_clock(clock)
         self._clock = SystemClock() if clock is None else clock
         self._limit = limit
         self._bucket = None if limit.rate is None else TokenBucket(limit.rate, limit.burst)
@@ -146,6 +149,11 @@ class Governor:
     def __repr__(self) -> str:
         pacing = self._bucket if self._pacer.phase is Phase.FREE else self._pacer
         return f"<Governor {pacing}, {self._gate}, {self._waiting()} waiting>"
+
+    @property
+    def clock(self) -> Clock:
+        """Where it has its time from."""
+        return self._clock
 
     @property
     def accepted(self) -> int:

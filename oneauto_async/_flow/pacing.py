@@ -85,9 +85,10 @@ class Pacer:
 
     def __init__(self, *, ceiling: float = math.inf, rate: float | None = None, burst: float = math.inf) -> None:
         self._ceiling = min(ceiling, HIGHEST_RATE)
-        self._lowest = min(LOWEST_RATE, max(ceiling / 8.0, LOWEST_GIVEN))
+        told = rate if rate is not None and math.isinf(ceiling) else ceiling
+        self._lowest = min(LOWEST_RATE, max(told / 8.0, LOWEST_GIVEN))
         self._phase = Phase.FREE if math.isfinite(ceiling) else Phase.RAMP if rate is None else Phase.TRACK
-        self._rate = min(self._ceiling, HIGHEST_RATE if rate is None else max(LOWEST_RATE, rate))
+        self._rate = min(self._ceiling, HIGHEST_RATE if rate is None else max(self._lowest, rate))
         self._burst = burst
         self._is_lower = False  # the key has turned out to allow less than the limit that was given
         self._level = 0.0 if rate is None else max(1.0, burst / 2.0)

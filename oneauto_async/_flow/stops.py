@@ -26,12 +26,16 @@ MOST_CAUTION = 0.1
 RUNS = 4
 """Runs that are compared: enough to tell the rate from the burst, and few enough to forget what the key once was."""
 
-FINENESS = 1.01
-"""Rates that are tried lie apart by this factor: much less than what a stop costs, and than what a few runs tell."""
+COARSEST = 0.01
+"""Rates that are tried lie apart by this share, much less than what a stop costs; by less where runs are so long that
+they tell more."""
 
 LIKELY = 0.5
 """The share of what is possible on either side that is taken for the error: both ends of all runs are seldom wrong by
 as much as they can be, and all in the same direction."""
+
+SLOWEST = 1e-3
+"""Calls per second from which on rates are tried."""
 
 UNKNOWN = 1.0
 """The error, as a share of the rate, while nothing is known."""
@@ -92,28 +96,29 @@ def explain(runs: list[Run], guess: float) -> Allowance | None:
 
     Where both a slow key and a fast one would, it is that which is nearer to a guess of the rate.
     """
-    possible = [(rate, burst) for rate in _rates(runs[-1]) if (burst := _burst(runs, rate)) is not None]
+    apart = 1.0 + min(COARSEST, UNSURE / max(run.steps[-1][1] + 1.0 for run in runs))
+    possible = [(rate, burst) for rate in _rates(runs[-1], apart) if (burst := _burst(runs, rate)) is not None]
     if not possible:
         return None
     nearest = min(range(len(possible)), key=lambda number: abs(math.log(possible[number][0] / guess)))
-    first, last = (_edge(possible, nearest, step) for step in (-1, 1))
+    first, last = (_edge(possible, nearest, step, apart) for step in (-1, 1))
     low, high = possible[first][0], possible[last][0]
     return Allowance((low + high) / 2.0, LIKELY * (high - low) / (high + low), possible[(first + last) // 2][1])
 
 
-def _rates(run: Run) -> Iterator[float]:
+def _rates(run: Run, apart: float) -> Iterator[float]:
     """Yield the rates that the newest run allows for a key that has a burst."""
-    rate = max(run.slowest, 1e-3)
+    rate = max(run.slowest, SLOWEST)
     while run.beyond(rate) + UNSURE >= NARROW_BURST:
         yield rate
-        rate *= FINENESS
+        rate *= apart
 
 
-def _edge(possible: list[tuple[float, float]], number: int, step: int) -> int:
+def _edge(possible: list[tuple[float, float]], number: int, step: int, apart: float) -> int:
     """Return which is the last of the rates, on one side, up to which all are possible."""
     while 0 <= number + step < len(possible):
         here, there = sorted((possible[number][0], possible[number + step][0]))
-        if there > here * FINENESS * FINENESS:
+        if there > here * apart * apart:
             break
         number += step
     return number

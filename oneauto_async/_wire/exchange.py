@@ -17,6 +17,7 @@ import attrs
 import httpx
 
 from .._classify import Flaw, Headers, excerpt
+from .._recent import Recent
 from ..clock import Clock
 from ..endpoints import Endpoint
 from ..errors import Billing
@@ -79,7 +80,7 @@ class Exchange:
         self._clock = clock
         self._base_url = base_url
         self._seconds = httpx_timeouts(timeouts)
-        self._moulds: dict[Endpoint[Any], Mould] = {}
+        self._moulds: Recent[Endpoint[Any], Mould] = Recent()
 
     def __repr__(self) -> str:
         return f"<Exchange with {self._base_url}>"

@@ -137,6 +137,10 @@ class History:
         """Walk back through the calls that may have reached the gateway, from the one that left last."""
         return (call for call in reversed(self._calls) if call.fate is not Fate.VOID)
 
+    def all_newest_first(self) -> Iterator[Grant]:
+        """Walk back through all calls, those too of which it is not known whether they took a token."""
+        return reversed(self._calls)
+
     def accepted_after(self, refused: Grant) -> int:
         """Count the calls that left after a refused one and took, or will take, a token."""
         later = takewhile(lambda call: call.left > refused.left, self.newest_first())

@@ -59,7 +59,7 @@ def measure(history: History, newest: Grant, longest_gap: float = math.inf) -> I
     """
     known, pairs = Interval(), 0
     walk = _Walk(history, history.arrival(newest), longest_gap)
-    for call in history.newest_first():
+    for call in history.all_newest_first():
         arrival = history.arrival(call)
         if call is newest or arrival > walk.end:
             continue
@@ -93,7 +93,7 @@ class _Walk:
     def count(self, call: Grant, arrival: float) -> None:
         """Pass an accepted call, or one of which it is not known yet."""
         self.accepted += 1
-        self.unsure += call.fate is Fate.UNDER_WAY
+        self.unsure += call.fate is not Fate.ACCEPTED
         self.overflow += self._overflow_since(arrival)
         self.later = arrival
 

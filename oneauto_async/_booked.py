@@ -116,7 +116,8 @@ class BookedLookup(Lookup[T]):
                     outcome = self._served(entry)
                     if outcome is not None:
                         return outcome
-                    terms = attrs.evolve(terms, refresh=True)  # it was free, and is of no use: it is asked for again
+                    # It was free, and is of no use: it is asked for again, also if it came of a purchase waited for.
+                    terms = attrs.evolve(terms, refresh=True, accept_from=None)
                 case HeldInDoubt(entry=entry):
                     return self._held(entry)
                 case Full(text=text, is_final=True):

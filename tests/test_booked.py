@@ -213,6 +213,19 @@ async def test_a_free_answer_that_cannot_be_used_is_asked_for_again(server: RawS
         assert (await client.lookup(1)).receipt.source is Source.LEDGER
 
 
+@asynchronous
+async def test_a_free_answer_that_was_waited_for_and_cannot_be_used_is_asked_for_again(
+    server: RawServer, ledger: Ledger
+) -> None:
+    """Once, by whoever waited for another's purchase of it."""
+    server.on("1", answers(http(206, b"not json"), delay=0.05))
+    async with ledger:  # type: ignore[attr-defined]  # both kinds can be opened so
+        async with client_of(server, ledger) as one, client_of(server, ledger) as other, asyncio.timeout(10):
+            outcomes = await asyncio.gather(one.lookup(1), other.lookup(1))
+    assert [type(outcome) for outcome in outcomes] == [Failed, Failed]
+    assert server.requests == {"1": 2}
+
+
 @pytest.mark.parametrize("status", [202, 400, 429, 500, 503])
 def test_what_cost_nothing_is_asked_for_again(clock: VirtualClock, status: int) -> None:
     """Each time, and no budget is touched."""

@@ -756,6 +756,23 @@ async def test_a_damaged_answer_is_told_and_not_served(server: RawServer, path: 
         assert isinstance(await client.lookup(1, refresh=True), Found)
 
 
+@pytest.mark.parametrize("status", [200, 204, 206])
+@asynchronous
+async def test_an_answer_that_is_gone_is_damaged(server: RawServer, path: Path, status: int) -> None:
+    """It is not taken for an empty one: what was charged is not bought again, and no data is not made up."""
+    server.on("1", answers(http(status, b"" if status == 204 else ANSWER)))
+    async with client_of(server, SqliteLedger(path)) as client:
+        await client.lookup(1)
+    with closing(sqlite3.connect(path)) as hand, hand:
+        hand.execute("DELETE FROM answers")
+    async with client_of(server, SqliteLedger(path)) as client:
+        gone = await client.lookup(1)
+    assert isinstance(gone, Failed)
+    assert isinstance(gone.error, LedgerError)
+    assert "damaged" in str(gone.error)
+    assert server.requests == {"1": 1}
+
+
 @asynchronous
 async def test_a_transport_that_fails_leaves_a_doubt(ledger: Ledger) -> None:
     """A fault of what was given, of which nobody can say how far it got."""

@@ -137,9 +137,9 @@ class Entry:
 
     @property
     def is_intact(self) -> bool:
-        """Whether the kept answer is, bit for bit, what came for this id."""
+        """Whether the kept answer is, bit for bit, what came for this id; an answered one has an answer."""
         if self.raw is None:
-            return self.checksum is None
+            return self.checksum is None and self.state is not State.ANSWERED
         return self.checksum == checksum_of(self.key, self.status, self.flaw, headers_text(self.headers), self.raw)
 
 

@@ -167,7 +167,6 @@ class Reader:
 
 def _is_sound(row: Sequence[Any]) -> bool:
     try:
-        entry = entry_from(row)
+        return entry_from(row).is_intact
     except LedgerError:
         return False
-    return entry.is_intact and (entry.raw is not None or entry.state is not State.ANSWERED)

@@ -39,6 +39,7 @@ from oneauto_async import (
 from oneauto_async._bookkeeping import host_of
 from oneauto_async.events import GateShut, QuotaUsedUp
 from oneauto_async.ledger import Entry, Ledger, MemoryLedger, Settlement, SqliteLedger, Standing, State, Terms
+from oneauto_async.ledger.records import checksum_of, headers_text
 from oneauto_async.testing import Simulator, VirtualClock
 
 asynchronous = pytest.mark.asyncio
@@ -770,6 +771,39 @@ async def test_an_answer_that_is_gone_is_damaged(server: RawServer, path: Path, 
     assert isinstance(gone, Failed)
     assert isinstance(gone.error, LedgerError)
     assert "damaged" in str(gone.error)
+    assert server.requests == {"1": 1}
+
+
+@pytest.mark.parametrize("resealed", [False, True])
+@asynchronous
+async def test_a_flaw_that_nobody_knows_is_damage(server: RawServer, path: Path, resealed: bool) -> None:
+    """Whether the checksum tells it or not."""
+    async with client_of(server, SqliteLedger(path)) as client:
+        await client.lookup(1)
+    (entry,) = await entries_in(SqliteLedger(path))
+    checksum = checksum_of(entry.key, entry.status, "SPOILT", headers_text(entry.headers), entry.raw or b"")
+    with closing(sqlite3.connect(path)) as hand, hand:
+        hand.execute("UPDATE answers SET flaw = 'SPOILT', checksum = ?", (checksum if resealed else entry.checksum,))
+    async with client_of(server, SqliteLedger(path)) as client:
+        damaged = await client.lookup(1)
+    assert isinstance(damaged, Failed)
+    assert isinstance(damaged.error, LedgerError)
+    assert server.bills.total() == 1
+
+
+@pytest.mark.parametrize("damage", ["lookups SET sent_at = 1e300", "answers SET flaw = 'SPOILT'"])
+@asynchronous
+async def test_a_doubt_that_is_damaged_is_held(server: RawServer, path: Path, damage: str) -> None:
+    """As any other."""
+    server.on("1", answers(http(504, b"no answer in time")))
+    async with client_of(server, SqliteLedger(path)) as client:
+        await client.lookup(1)
+    with closing(sqlite3.connect(path)) as hand, hand:
+        hand.execute(f"UPDATE {damage}")
+    async with client_of(server, SqliteLedger(path)) as client:
+        held = await client.lookup(1)
+    assert isinstance(held, InDoubt)
+    assert "in doubt" in str(held.error)
     assert server.requests == {"1": 1}
 
 

@@ -7,12 +7,12 @@ import base64
 import contextlib
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterable
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from ..errors import ConfigurationError, LedgerError
 from ..ledger import Entry, Service, Spending, SqliteLedger, State
+from ..ledger.records import moment_text
 from .exits import Exit, RefusedError
 from .outputs import require_stdout, silence_stdout, write_stdout
 from .progress import counted, printable
@@ -139,7 +139,7 @@ def _name(service: Service) -> str:
 
 
 def _moment(seconds: float | None) -> str | None:
-    return None if seconds is None else datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
+    return None if seconds is None else moment_text(seconds)
 
 
 def _print(line: str) -> None:

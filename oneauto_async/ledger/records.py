@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import TypeAlias
 
@@ -274,6 +275,14 @@ def without_secrets(headers: Headers) -> Headers:
 def headers_text(headers: Headers) -> str:
     """Return the headers as they are kept: a JSON list of names and values."""
     return json.dumps(headers)
+
+
+def moment_text(seconds: float, *, sep: str = "T", timespec: str = "milliseconds") -> str:
+    """Return a moment as ISO 8601 has it (UTC); one that no calendar holds, in a damaged entry, as the number it is."""
+    try:
+        return datetime.fromtimestamp(seconds, UTC).isoformat(sep, timespec)
+    except (OverflowError, ValueError, OSError):
+        return f"{seconds:g} s after 1970"
 
 
 def checksum_of(key: LedgerKey, status: int | None, flaw: str | None, headers: str, raw: bytes) -> str:

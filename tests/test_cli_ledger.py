@@ -430,6 +430,20 @@ def test_verify_finds_one_changed_bit(ledger: Path) -> None:
     assert run.returncode == 7
 
 
+@pytest.mark.parametrize("damage", ["claimed_at = -1e20", "sent_at = 1e300", "settled_at = 'x'", "note = x'ff'"])
+def test_damage_hides_nothing(run: Run, tmp_path: Path, damage: str) -> None:
+    """Each doubt is listed, and each entry exported, whatever a damaged one among them holds."""
+    path = tmp_path / "books"
+    run("bulk", str(listed(tmp_path, "1", "SIM-502")), "--simulate", "--ledger", str(path))
+    with sqlite3.connect(path) as connection:
+        connection.execute(f"UPDATE lookups SET {damage}")
+    connection.close()
+    (showed, shown, _), (exported, lines, _) = (run("ledger", what, str(path)) for what in ("show", "export"))
+    assert (showed, "in doubt: SIM-502" in shown) == (0, True)
+    assert (exported, {entry["evdb_vehicle_id"] for entry in records(lines)}) == (0, {"1", "SIM-502"})
+    assert run("ledger", "verify", str(path))[0] in {0, 7}
+
+
 def test_resolving_a_doubt_lets_the_next_run_ask(ledger: Path) -> None:
     """By id; what is not in doubt is refused, and then nothing is settled."""
     wrong = oneauto("ledger", "resolve", str(ledger), "--not-billed", "SIM-502", "1")

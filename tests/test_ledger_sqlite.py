@@ -40,6 +40,7 @@ from oneauto_async.ledger import (
     Kept,
     Ledger,
     MemoryLedger,
+    Spending,
     SqliteLedger,
     State,
     Terms,
@@ -723,6 +724,74 @@ async def test_one_flipped_bit_is_found(path: Path, where: str) -> None:
     assert any("entry 2" in problem for problem in verification.problems)
 
 
+DAMAGES = [
+    "state = 'answered', settled_at = 'x'",
+    "state = 'answered', settled_at = NULL",
+    "state = 'answered', settled_at = 9e999",
+    "claimed_at = 'x'",
+    "sent_at = x'ff'",
+    "attempts = 'x'",
+    "status = x'ff'",
+    "note = x'ff'",
+    "vehicle_id = x'ff'",
+    "state = 'changed'",
+    "billing = 'changed'",
+]
+
+
+async def _with_damage(path: Path, damage: str) -> None:
+    """Change the second of three answers as no program would."""
+    async with SqliteLedger(path) as ledger:
+        for number in range(3):
+            await bought(ledger, key(number))
+    with closing(sqlite3.connect(path)) as hand, hand:
+        hand.execute("PRAGMA ignore_check_constraints = ON")
+        hand.execute(f"UPDATE lookups SET {damage} WHERE seq = 2")
+
+
+@pytest.mark.parametrize("read_only", [False, True])
+@pytest.mark.parametrize("damage", DAMAGES)
+@asynchronous
+async def test_a_damaged_entry_is_shown_and_holds_up_no_other(path: Path, damage: str, read_only: bool) -> None:
+    """As far as it can be read, and it says so."""
+    await _with_damage(path, damage)
+    async with SqliteLedger(path, read_only=read_only) as ledger:
+        found = await entries_of(ledger)
+        verification = await ledger.verify()
+        spending = await ledger.spending("default", "api.example", since=1.5)
+    assert [entry.is_intact for entry in found] == [True, False, True]
+    assert verification.damaged == (2,)
+    assert any("entry 2: damaged" in problem for problem in verification.problems)
+    assert spending.spent == 3
+
+
+@pytest.mark.parametrize("damage", [damage for damage in DAMAGES if "vehicle_id" not in damage])
+@asynchronous
+async def test_a_damaged_entry_is_bought_again_on_request_alone(path: Path, damage: str) -> None:
+    """It may have been paid for; who wants it anew says so."""
+    await _with_damage(path, damage)
+    async with SqliteLedger(path) as ledger:
+        held = await ledger.claim(key(1), ANYTHING)
+        assert isinstance(held, Kept | HeldInDoubt)
+        assert not held.entry.is_intact
+        assert isinstance(await ledger.claim(key(1), Terms(refresh=True, resend=True)), Claim)
+
+
+@pytest.mark.parametrize("claimed_at", ["'x'", "-1e20", "1e300"])
+@asynchronous
+async def test_a_doubt_of_no_day_can_be_settled(path: Path, claimed_at: str) -> None:
+    """The sum of all days follows, and verifying tells which day it cannot be."""
+    async with SqliteLedger(path) as ledger:
+        await bought(ledger, key(), doubt())
+    with closing(sqlite3.connect(path)) as hand, hand:
+        hand.execute(f"UPDATE lookups SET claimed_at = {claimed_at}")
+    async with SqliteLedger(path) as ledger:
+        await ledger.resolve(1, billed=True)
+        assert await ledger.spending("default", "api.example") == Spending(billed=1)
+        problems = (await ledger.verify()).problems
+    assert any("no day" in problem for problem in problems)
+
+
 @asynchronous
 async def test_sums_that_do_not_agree_are_found(path: Path) -> None:
     """Someone has changed the money by hand."""
@@ -825,6 +894,7 @@ async def test_where_a_great_many_stand_is_as_one_by_one(path: Path) -> None:
                         await ledger.settle(claim, end)
         with closing(sqlite3.connect(path, timeout=10)) as hand, hand:
             hand.execute("UPDATE lookups SET settled_at = settled_at - 10 WHERE seq % 3 = 0")
+            hand.execute("UPDATE lookups SET settled_at = 'damaged' WHERE seq % 7 = 0")
         ids = [str(number) for number in range(len(mixtures) + 5)]
         for terms in (ANYTHING, Terms(max_age=5), Terms(refresh=True), Terms(resend=True)):
             all_at_once = await ledger.standings(SERVICE, ids, terms)

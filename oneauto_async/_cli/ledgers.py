@@ -129,6 +129,7 @@ def _doubt(entry: Entry) -> str:
         f"status {entry.status}" if entry.status else "",
         f"request id {entry.request_id}" if entry.request_id else "",
         entry.note or "",
+        f"damaged: {entry.damage}" if entry.damage else "",
     )
     told = ", ".join(fact for fact in facts if fact)
     return f"in doubt: {entry.key.vehicle_id} (entry {entry.seq}, {_name(entry.key.service)}): {told}"

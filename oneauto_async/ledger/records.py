@@ -114,6 +114,7 @@ class Entry:
         flaw: why the bytes are not whole, if they are not.
         note: what a person should know.
         checksum: of the answer and what it answers; ``None`` if nothing is kept.
+        damage: what of it cannot be what was written, and is left out here; ``None`` if all of it can be read.
     """
 
     seq: int
@@ -131,6 +132,7 @@ class Entry:
     flaw: str | None = None
     note: str | None = None
     checksum: str | None = attrs.field(default=None, repr=False)
+    damage: str | None = None
 
     def age(self, now: float) -> float:
         """Return the seconds since it was settled; 0 if the clock has been set back since."""
@@ -138,9 +140,11 @@ class Entry:
 
     @property
     def is_intact(self) -> bool:
-        """Whether the kept answer is, bit for bit, what came for this id; an answered one has an answer."""
+        """Whether the kept answer is, bit for bit, what came for this id; if answered, there is one, and its moment."""
+        if self.damage is not None or (self.state is State.ANSWERED and None in (self.raw, self.settled_at)):
+            return False
         if self.raw is None:
-            return self.checksum is None and self.state is not State.ANSWERED
+            return self.checksum is None
         return self.checksum == checksum_of(self.key, self.status, self.flaw, headers_text(self.headers), self.raw)
 
 

@@ -23,7 +23,7 @@ from ..records import Claim, Entry, LedgerKey, Service, Settlement, Spending, St
 from ..rules import DAY, minus, plus, share, times
 from . import owners
 from .portions import among, insert
-from .rows import ENTRY, PAST, entry_from, owned_from
+from .rows import ENTRY, PAST, entry_from, owned_from, share_of
 
 _HISTORIES = """
     SELECT vehicle_id, seq, state, billing, settled_at, owner FROM lookups
@@ -182,10 +182,9 @@ class SqliteStore:
     def settle(self, seq: int, settlement: Settlement, answer: Answer | None, now: float) -> None:
         self._write_entries()
         self._forget_foreseen()  # it may be an entry of any id
-        service, claimed_at, state, billing = self._before(seq)
+        service, claimed_at, before = self._before(seq)
         self._end(seq, settlement, answer, now)
-        before, after = share(State(state), Billing(billing)), share(settlement.state, settlement.billing)
-        self._count(service, claimed_at, minus(after, before))
+        self._count(service, claimed_at, minus(share(settlement.state, settlement.billing), before))
 
     def settle_claim(self, claim: Claim, settlement: Settlement, answer: Answer | None, now: float) -> None:
         if claim.seq not in self._standing:  # this process may have been taken for gone, and another has settled it
@@ -214,12 +213,12 @@ class SqliteStore:
         if answer is not None:
             self._kept.append((seq, answer.checksum, answer.flaw, answer.headers, answer.raw))
 
-    def _before(self, seq: int) -> tuple[int, float, str, str]:
+    def _before(self, seq: int) -> tuple[int, float, Spending]:
         row = self._execute("SELECT service, claimed_at, state, billing FROM lookups WHERE seq = ?", (seq,)).fetchone()
         if row is None:
             raise LedgerError(f"entry {seq} has vanished")
         service, claimed_at, state, billing = row
-        return service, claimed_at, state, billing
+        return service, claimed_at, share_of(state, billing)
 
     # Spending.
 
@@ -273,7 +272,7 @@ def spending_of(connection: sqlite3.Connection, account: str, host: str, since: 
     whole = connection.execute(f"{_SPENT} AND day >= ?", (account, host, day_of(midnight))).fetchone()
     total = _spending(whole)
     for state, billing, count in connection.execute(_SPENT_WITHIN, (account, host, since, midnight)).fetchall():
-        total = plus(total, times(count, share(State(state), Billing(billing))))
+        total = plus(total, times(count, share_of(state, billing)))
     return total
 
 
@@ -283,8 +282,14 @@ def _spending(row: tuple[float, float, float]) -> Spending:
 
 
 def day_of(moment: float) -> str:
-    """Name the day (UTC) of a moment, so that the names sort."""
-    return _name_of_day(moment // DAY)
+    """Name the day (UTC) of a moment, so that the names sort; a damaged one is before all days.
+
+    There it changes the sum of all days, and of no budget that begins on one.
+    """
+    try:
+        return _name_of_day(moment // DAY)
+    except (TypeError, ValueError, OverflowError, OSError):
+        return ""
 
 
 @lru_cache

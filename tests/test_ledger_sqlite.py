@@ -12,6 +12,7 @@ import stat
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -665,6 +666,27 @@ async def test_a_lock_that_is_not_let_go(path: Path, monkeypatch: pytest.MonkeyP
                 await ledger.claim(key(2), ANYTHING)
             other.execute("COMMIT")
         assert isinstance(await ledger.claim(key(2), ANYTHING), Claim)
+
+
+@asynchronous
+async def test_signs_of_life_do_not_pile_up_behind_a_lock(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor does an order wait for them, or the end."""
+    monkeypatch.setattr(owners, "HEARTBEAT", 0.02)
+    monkeypatch.setattr(writer, "SHORT_PATIENCE", 0.0)
+    monkeypatch.setattr(connecting, "PATIENCE", 0.2)
+    ledger = SqliteLedger(path)
+    await ledger.open()
+    assert ledger._threads is not None
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(LedgerError, match="locked"):
+            await ledger.flush()
+        assert ledger._threads._writing._work_queue.qsize() <= 1
+        began = time.monotonic()
+        with pytest.raises(LedgerError, match="locked"):
+            await ledger.aclose()
+        assert time.monotonic() - began < 1.0
+        other.execute("COMMIT")
 
 
 @pytest.mark.parametrize("replaced", [False, True])

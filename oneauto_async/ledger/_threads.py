@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -83,9 +83,12 @@ class Threads:
     def _beat(self) -> None:
         from ._sqlite.owners import HEARTBEAT
 
+        last: Future[None] | None = None
         while not self._end.wait(HEARTBEAT):
+            if last is not None and not last.done():
+                continue  # whatever holds it up would hold up another, and both would hold up the orders
             try:
-                self._writing.submit(self._show_life)
+                last = self._writing.submit(self._show_life)
             except RuntimeError:  # the program ends
                 return
 

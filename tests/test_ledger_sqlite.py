@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import random
 import resource
 import shutil
 import sqlite3
@@ -18,6 +19,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 from support.ledgers import (
     ANYTHING,
@@ -40,14 +42,17 @@ from oneauto_async.ledger import (
     HeldInDoubt,
     Kept,
     Ledger,
+    LedgerKey,
+    Limit,
     MemoryLedger,
+    OverBudget,
     Spending,
     SqliteLedger,
     State,
     Terms,
     _groups,
 )
-from oneauto_async.ledger._sqlite import connecting, owners, reader, schema, writer
+from oneauto_async.ledger._sqlite import connecting, owners, reader, schema, store, writer
 from oneauto_async.testing import VirtualClock
 
 asynchronous = pytest.mark.asyncio
@@ -613,6 +618,73 @@ async def test_who_is_taken_to_live(path: Path, change: dict[str, str], lives: b
             for name, value in change.items():
                 hand.execute(f"UPDATE owners SET {name} = ? WHERE owner = 1", (value,))
         assert isinstance(await here.claim(key(), ANYTHING), Busy) is lives
+
+
+# Budgets that begin within a day.
+
+
+MOMENT = 1_780_012_800.0 - 4_000
+"""Some while before a midnight (UTC)."""
+
+
+@asynchronous
+async def test_the_part_of_a_day_is_counted_once(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not for each claim, for as long as nobody else writes: the day may have a great many entries."""
+    counts: list[float] = []
+    count = store._of_part
+
+    def counted(connection: sqlite3.Connection, account: str, host: str, since: float) -> Spending:
+        counts.append(since)
+        return count(connection, account, host, since)
+
+    monkeypatch.setattr(store, "_of_part", counted)
+    async with SqliteLedger(path) as ledger:
+        await bought(ledger, key("first"))
+        limit = Limit(most=100, since=time.time() - 1.5)
+        for number in range(20):
+            claim = await ledger.claim(key(number), ANYTHING, limit)
+            assert isinstance(claim, Claim)
+            await ledger.settle(claim, [answer(), doubt(), failure()][number % 3])
+    assert len(counts) == 1
+
+
+@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.usefixtures("either_journal")
+@asynchronous
+async def test_the_part_of_a_day_is_what_its_entries_say(path: Path, seed: int) -> None:
+    """For two ledgers on one file, whatever either of them, or its undone transactions, did meanwhile."""
+    since = MOMENT - 1_000
+    dice, clock = random.Random(seed), VirtualClock()
+    services = [SERVICE, attrs.evolve(SERVICE, endpoint="/another"), attrs.evolve(SERVICE, account="another")]
+    moments = [since - 1, since, since + 1_000, since + 4_999, since + 5_000, since + 90_000]
+    clock.wall = lambda: dice.choice(moments)  # type: ignore[method-assign]  # each order has a time of its own
+    held: list[tuple[SqliteLedger, Claim]] = []
+
+    async with SqliteLedger(path, clock=clock) as one, SqliteLedger(path, clock=clock) as other:
+        for number in range(50):
+            ledger = dice.choice([one, other])
+            await _at_random(dice, ledger, key(number, dice.choice(services)), held)
+            told = await ledger.claim(key("new"), ANYTHING, Limit(most=0, since=since))
+            assert isinstance(told, OverBudget)
+            assert told.spending == await ledger.spending("default", "api.example", since)
+
+
+async def _at_random(
+    dice: random.Random, ledger: SqliteLedger, what: LedgerKey, held: list[tuple[SqliteLedger, Claim]]
+) -> None:
+    """Take a step, of those that change what is spent."""
+    if held and dice.random() < 0.4:
+        owner, claim = held.pop(dice.randrange(len(held)))
+        await owner.settle(claim, dice.choice([answer(), doubt(), failure()]))
+    elif (doubts := await entries_of(ledger, State.IN_DOUBT)) and dice.random() < 0.3:
+        await ledger.resolve(dice.choice(doubts).seq, billed=dice.random() < 0.5)
+    elif dice.random() < 0.2:
+        with pytest.raises(ZeroDivisionError):
+            await ledger._order(lambda books: (books.claim(what, ANYTHING, None, MOMENT, sending=True), 1 / 0))
+    else:
+        claimed_now = await ledger.claim(what, ANYTHING, sending=dice.random() < 0.5)
+        assert isinstance(claimed_now, Claim)
+        held.append((ledger, claimed_now))
 
 
 # Faults.

@@ -63,12 +63,13 @@ def _is_bytes_or_none(value: Any) -> bool:
     return value is None or isinstance(value, bytes | str)  # one bit makes a text of bytes
 
 
-def _is_moment(value: Any) -> bool:
+def is_moment(value: Any) -> bool:
+    """Tell whether a column of moments may hold it."""
     return isinstance(value, float) and math.isfinite(value)
 
 
 def _is_moment_or_none(value: Any) -> bool:
-    return value is None or _is_moment(value)
+    return value is None or is_moment(value)
 
 
 _COLUMNS = (
@@ -79,7 +80,7 @@ _COLUMNS = (
     _Column("vehicle_id", _is_text, "?"),
     _Column("state", _STATES.__contains__, State.IN_DOUBT.value),
     _Column("billing", _BILLINGS.__contains__, Billing.UNKNOWN.value),
-    _Column("claimed_at", _is_moment, 0.0),
+    _Column("claimed_at", is_moment, 0.0),
     _Column("sent_at", _is_moment_or_none),
     _Column("settled_at", _is_moment_or_none),
     _Column("attempts", _is_whole, 0),
@@ -164,7 +165,7 @@ def past_from(row: tuple[int, str, str, float | None]) -> Past:
 
 def _in_brief(state: str, billing: str, settled_at: float | None) -> tuple[State, Billing, float | None]:
     read = _STATES.get(state, State.IN_DOUBT)
-    if not _is_moment(settled_at):
+    if not is_moment(settled_at):
         settled_at = FRESH_FOR_EVER if read is State.ANSWERED else None
     return read, _BILLINGS.get(billing, Billing.UNKNOWN), settled_at
 

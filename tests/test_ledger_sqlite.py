@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -166,6 +167,66 @@ async def test_an_opening_that_is_cancelled_leaves_nothing_open(path: Path) -> N
 
 
 @asynchronous
+async def test_it_may_be_opened_by_several_at_the_same_time(path: Path) -> None:
+    """Each has it open from then on."""
+    ledger = SqliteLedger(path)
+    await asyncio.gather(ledger.open(), ledger.open(), ledger.open())
+    await bought(ledger, key())
+    await ledger.aclose()
+    assert threads() == []
+
+
+@pytest.mark.parametrize("late", [False, True])
+@pytest.mark.parametrize("cancelled", [{0}, {1}, {0, 1}])
+@asynchronous
+async def test_of_several_openings_those_that_are_cancelled_are_nothing_to_the_others(
+    path: Path, cancelled: set[int], late: bool
+) -> None:
+    """Whichever it was that began, and also in the moment when it is open; if all are cancelled, it is closed again."""
+    ledger = SqliteLedger(path)
+    openings = [asyncio.create_task(ledger.open()) for _ in range(2)]
+    await asyncio.sleep(0)
+
+    def cancel(_: object = None) -> None:
+        for number in cancelled:
+            openings[number].cancel()
+
+    if late:
+        assert ledger._opening is not None
+        ledger._opening.add_done_callback(cancel)
+    else:
+        cancel()
+    await asyncio.wait(openings)
+    assert {number for number, opening in enumerate(openings) if opening.cancelled()} == cancelled
+    assert ledger.is_open is (len(cancelled) == 1)
+    await ledger.aclose()
+    assert threads() == []
+
+
+@asynchronous
+async def test_several_openings_fail_alike(tmp_path: Path) -> None:
+    """And it may be tried again."""
+    ledger = SqliteLedger(tmp_path / "folder" / "test.ledger")
+    failures = await asyncio.gather(ledger.open(), ledger.open(), return_exceptions=True)
+    assert [type(failure) for failure in failures] == [LedgerError, LedgerError]
+    (tmp_path / "folder").mkdir()
+    async with ledger:
+        assert ledger.is_open
+
+
+@pytest.mark.parametrize("fails", [False, True])
+@asynchronous
+async def test_closing_waits_for_an_opening_that_is_under_way(path: Path, fails: bool) -> None:
+    """And then it is closed."""
+    ledger = SqliteLedger(path / "nowhere" if fails else path)
+    opening = asyncio.create_task(ledger.open())
+    await asyncio.sleep(0)
+    await ledger.aclose()
+    await asyncio.wait([opening])
+    assert (ledger.is_open, threads(), isinstance(opening.exception(), LedgerError)) == (False, [], fails)
+
+
+@asynchronous
 async def test_a_claim_that_comes_too_late_is_given_back(path: Path) -> None:
     """A lookup that is cancelled while the disk is at work keeps no id from others."""
     async with SqliteLedger(path) as ledger:
@@ -243,6 +304,24 @@ def test_another_event_loop_is_refused(path: Path) -> None:
         if thread.name.startswith("oneauto-ledger"):
             thread.join(timeout=10)
     assert threads() == []
+
+
+def test_an_opening_of_another_event_loop_is_not_waited_for(path: Path) -> None:
+    """It would never end: that loop may stand still."""
+    ledger = SqliteLedger(path)
+
+    async def begin() -> asyncio.Task[None]:
+        opening = asyncio.create_task(ledger.open())
+        await asyncio.sleep(0)
+        return opening
+
+    with asyncio.Runner() as runner:
+        opening = runner.run(begin())
+        for step in (ledger.open, ledger.aclose):
+            with ThreadPoolExecutor(1) as thread, pytest.raises(LedgerError, match="another event loop"):
+                thread.submit(asyncio.run, step()).result(timeout=10)
+        runner.run(asyncio.wait_for(opening, 10))
+        runner.run(ledger.aclose())
 
 
 def _forget(holder: list[SqliteLedger]) -> None:

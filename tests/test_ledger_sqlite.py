@@ -329,6 +329,21 @@ def _forget(holder: list[SqliteLedger]) -> None:
     gc.collect()
 
 
+@pytest.mark.parametrize("action", ["always", "error"])
+def test_a_ledger_left_open_at_the_end_of_the_program_warns(path: Path, action: str) -> None:
+    """And says nothing else."""
+    code = (
+        "import asyncio, sys\n"
+        "from oneauto_async.ledger import SqliteLedger\n"
+        "ledger = SqliteLedger(sys.argv[1])\n"
+        "asyncio.run(ledger.open())\n"
+    )
+    command = [sys.executable, "-W", f"{action}::ResourceWarning", "-c", code, str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert "ResourceWarning: unclosed <SqliteLedger" in done.stderr
+    assert "RuntimeError" not in done.stderr
+
+
 def test_virtual_time_stands_still_while_the_disk_is_at_work(path: Path) -> None:
     """Tests of programs with a ledger need not know of its threads."""
     clock = VirtualClock()

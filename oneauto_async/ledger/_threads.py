@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -64,8 +65,9 @@ class Threads:
     def abandon(self) -> None:
         """Do the same without waiting, from wherever."""
         self._end.set()
-        self._reading.submit(self._close_reader)
-        self._writing.submit(self._close_writer)
+        with suppress(RuntimeError):  # the program ends
+            self._reading.submit(self._close_reader)
+            self._writing.submit(self._close_writer)
         self._reading.shutdown(wait=False)
         self._writing.shutdown(wait=False)
 

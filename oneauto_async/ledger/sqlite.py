@@ -102,8 +102,10 @@ class SqliteLedger:
     def __del__(self) -> None:
         threads = getattr(self, "_threads", None)
         if threads is not None:
-            threads.abandon()
-            warnings.warn(f"unclosed {self!r}: await aclose()", ResourceWarning, stacklevel=2, source=self)
+            try:
+                warnings.warn(f"unclosed {self!r}: await aclose()", ResourceWarning, stacklevel=2, source=self)
+            finally:  # a warning may have been made an error
+                threads.abandon()
 
     @property
     def is_open(self) -> bool:

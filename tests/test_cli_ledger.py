@@ -420,7 +420,8 @@ def test_export_writes_every_entry_and_no_key(ledger: Path, form: str) -> None:
 
 def test_verify_finds_one_changed_bit(ledger: Path) -> None:
     """0 while all is well; 7, and which entry, when it is not. The next run does not serve it."""
-    assert oneauto("ledger", "verify", str(ledger)).returncode == 0
+    sound = oneauto("ledger", "verify", str(ledger))
+    assert (sound.returncode, "4 entries: answers and checksums agree" in sound.stdout) == (0, True)
     with sqlite3.connect(ledger) as connection:
         connection.execute("UPDATE answers SET raw = CAST(replace(raw, 'success', 'succesS') AS BLOB) WHERE seq = 1")
     connection.close()

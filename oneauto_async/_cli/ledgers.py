@@ -190,7 +190,7 @@ async def _verify(ledger: SqliteLedger) -> Exit:
             "are not served",
             Exit.LEDGER,
         )
-    _print(counted(found.entries, "entry, as it was written", "entries, all as they were written"))
+    _print(f"{counted(found.entries, 'entry', 'entries')}: answers and checksums agree, and so do entries and sums")
     return Exit.OK
 
 

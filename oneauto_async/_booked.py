@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
-from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 import attrs
@@ -25,7 +24,7 @@ from ._wire.exchange import Attempted, Lost, Reply, Unsent
 from ._wire.record import FlightRecord
 from .clock import Clock
 from .errors import Billing, BudgetExceededError, DeadlineExceededError, InDoubtError, LedgerError
-from .ledger.records import Busy, Entry, HeldInDoubt, Kept, LedgerKey, Settlement, State, Terms
+from .ledger.records import Busy, Entry, HeldInDoubt, Kept, LedgerKey, Settlement, State, Terms, moment_text
 from .outcomes import Failed, Found, NoData, NotSentReason, Outcome, Receipt, Source
 
 T = TypeVar("T")
@@ -116,7 +115,8 @@ class BookedLookup(Lookup[T]):
                     outcome = self._served(entry)
                     if outcome is not None:
                         return outcome
-                    terms = attrs.evolve(terms, refresh=True)  # it was free, and is of no use: it is asked for again
+                    # It was free, and is of no use: it is asked for again, also if it came of a purchase waited for.
+                    terms = attrs.evolve(terms, refresh=True, accept_from=None)
                 case HeldInDoubt(entry=entry):
                     return self._held(entry)
                 case Full(text=text, is_final=True):
@@ -139,7 +139,7 @@ class BookedLookup(Lookup[T]):
     def _served(self, entry: Entry) -> Outcome[T] | None:
         """Structure a kept answer as if it came now; ``None`` if it is of no use and cost nothing."""
         self._keep(entry)
-        if not entry.is_intact or entry.status is None:
+        if not entry.is_intact or entry.status is None or _is_unheard_of(entry.flaw):
             return self._damaged(entry)
         verdict = classify(entry.status, entry.headers, entry.raw or b"", _flaw(entry))
         outcome = self._outcome(verdict)
@@ -159,7 +159,7 @@ class BookedLookup(Lookup[T]):
     def _held(self, entry: Entry) -> Outcome[T]:
         self._keep(entry)
         facts = self._facts(Billing.UNKNOWN)
-        moment = datetime.fromtimestamp(entry.sent_at or entry.claimed_at, UTC).isoformat(" ", "seconds")
+        moment = moment_text(entry.sent_at or entry.claimed_at, sep=" ", timespec="seconds")
         text = f"sent at {moment} and in doubt: {entry.note or 'no answer came'}; not sent again by itself"
         return failed(facts.error(InDoubtError, text), facts)
 
@@ -364,4 +364,8 @@ def _request_id(reply: Reply) -> str | None:
 
 
 def _flaw(entry: Entry) -> Flaw | None:
-    return None if entry.flaw is None else Flaw[entry.flaw]
+    return None if entry.flaw is None else Flaw.__members__.get(entry.flaw)
+
+
+def _is_unheard_of(flaw: str | None) -> bool:
+    return flaw is not None and flaw not in Flaw.__members__

@@ -39,6 +39,7 @@ from oneauto_async import (
 from oneauto_async._bookkeeping import host_of
 from oneauto_async.events import GateShut, QuotaUsedUp
 from oneauto_async.ledger import Entry, Ledger, MemoryLedger, Settlement, SqliteLedger, Standing, State, Terms
+from oneauto_async.ledger.records import checksum_of, headers_text
 from oneauto_async.testing import Simulator, VirtualClock
 
 asynchronous = pytest.mark.asyncio
@@ -211,6 +212,19 @@ async def test_a_free_answer_that_cannot_be_used_is_asked_for_again(server: RawS
         assert isinstance(found, Found)
         assert found.partial
         assert (await client.lookup(1)).receipt.source is Source.LEDGER
+
+
+@asynchronous
+async def test_a_free_answer_that_was_waited_for_and_cannot_be_used_is_asked_for_again(
+    server: RawServer, ledger: Ledger
+) -> None:
+    """Once, by whoever waited for another's purchase of it."""
+    server.on("1", answers(http(206, b"not json"), delay=0.05))
+    async with ledger:  # type: ignore[attr-defined]  # both kinds can be opened so
+        async with client_of(server, ledger) as one, client_of(server, ledger) as other, asyncio.timeout(10):
+            outcomes = await asyncio.gather(one.lookup(1), other.lookup(1))
+    assert [type(outcome) for outcome in outcomes] == [Failed, Failed]
+    assert server.requests == {"1": 2}
 
 
 @pytest.mark.parametrize("status", [202, 400, 429, 500, 503])
@@ -741,6 +755,56 @@ async def test_a_damaged_answer_is_told_and_not_served(server: RawServer, path: 
         assert isinstance(sound, Found)
         assert server.bills.total() == 2
         assert isinstance(await client.lookup(1, refresh=True), Found)
+
+
+@pytest.mark.parametrize("status", [200, 204, 206])
+@asynchronous
+async def test_an_answer_that_is_gone_is_damaged(server: RawServer, path: Path, status: int) -> None:
+    """It is not taken for an empty one: what was charged is not bought again, and no data is not made up."""
+    server.on("1", answers(http(status, b"" if status == 204 else ANSWER)))
+    async with client_of(server, SqliteLedger(path)) as client:
+        await client.lookup(1)
+    with closing(sqlite3.connect(path)) as hand, hand:
+        hand.execute("DELETE FROM answers")
+    async with client_of(server, SqliteLedger(path)) as client:
+        gone = await client.lookup(1)
+    assert isinstance(gone, Failed)
+    assert isinstance(gone.error, LedgerError)
+    assert "damaged" in str(gone.error)
+    assert server.requests == {"1": 1}
+
+
+@pytest.mark.parametrize("resealed", [False, True])
+@asynchronous
+async def test_a_flaw_that_nobody_knows_is_damage(server: RawServer, path: Path, resealed: bool) -> None:
+    """Whether the checksum tells it or not."""
+    async with client_of(server, SqliteLedger(path)) as client:
+        await client.lookup(1)
+    (entry,) = await entries_in(SqliteLedger(path))
+    checksum = checksum_of(entry.key, entry.status, "SPOILT", headers_text(entry.headers), entry.raw or b"")
+    with closing(sqlite3.connect(path)) as hand, hand:
+        hand.execute("UPDATE answers SET flaw = 'SPOILT', checksum = ?", (checksum if resealed else entry.checksum,))
+    async with client_of(server, SqliteLedger(path)) as client:
+        damaged = await client.lookup(1)
+    assert isinstance(damaged, Failed)
+    assert isinstance(damaged.error, LedgerError)
+    assert server.bills.total() == 1
+
+
+@pytest.mark.parametrize("damage", ["lookups SET sent_at = 1e300", "answers SET flaw = 'SPOILT'"])
+@asynchronous
+async def test_a_doubt_that_is_damaged_is_held(server: RawServer, path: Path, damage: str) -> None:
+    """As any other."""
+    server.on("1", answers(http(504, b"no answer in time")))
+    async with client_of(server, SqliteLedger(path)) as client:
+        await client.lookup(1)
+    with closing(sqlite3.connect(path)) as hand, hand:
+        hand.execute(f"UPDATE {damage}")
+    async with client_of(server, SqliteLedger(path)) as client:
+        held = await client.lookup(1)
+    assert isinstance(held, InDoubt)
+    assert "in doubt" in str(held.error)
+    assert server.requests == {"1": 1}
 
 
 @asynchronous

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +109,35 @@ async def test_of_many_who_ask_one_gets_the_claim(ledger: Ledger) -> None:
 
     (claim,) = [decision for decision in decisions if isinstance(decision, Claim)]
     assert [decision for decision in decisions if decision is not claim] == [Busy(claim.seq)] * 49
+
+
+@pytest.fixture
+def hasty_threads() -> Iterator[None]:
+    """Switch between threads as often as can be."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)
+
+
+@pytest.mark.usefixtures("hasty_threads")
+def test_a_ledger_in_memory_is_shared_by_threads() -> None:
+    """Each id is bought once, and the books agree."""
+    ledger, ids = MemoryLedger(), 2_000
+
+    async def buy() -> int:
+        count = 0
+        for number in range(ids):
+            decision = await ledger.claim(key(number), ANYTHING, sending=True)
+            if isinstance(decision, Claim):
+                count += 1
+                await ledger.settle(decision, answer())
+        return count
+
+    with ThreadPoolExecutor(4) as pool:
+        counts = [bought.result() for bought in [pool.submit(asyncio.run, buy()) for _ in range(4)]]
+    assert sum(counts) == ids
+    assert asyncio.run(ledger.spending("default", "api.example")) == Spending(billed=ids)
 
 
 @asynchronous

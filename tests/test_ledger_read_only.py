@@ -152,6 +152,21 @@ async def test_a_second_look_in_one_process_takes_no_locks_away(path: Path) -> N
     assert b"locked" in done.stderr
 
 
+@asynchronous
+async def test_a_look_takes_no_lock_away_where_nothing_lies_beside_the_file(path: Path) -> None:
+    """As when one of two ledgers has closed and taken the journal away, and the other is about to write."""
+    async with SqliteLedger(path) as ledger:
+        await bought(ledger, key("1"))
+    with sqlite3.connect(path, isolation_level=None) as other:
+        other.execute("BEGIN IMMEDIATE")
+        assert [file.name for file in path.parent.iterdir()] == [path.name]
+        await looked(path)
+        done = await asyncio.to_thread(_try_to_lock, path)
+        other.execute("ROLLBACK")
+    other.close()
+    assert b"locked" in done.stderr
+
+
 def _try_to_lock(path: Path) -> subprocess.CompletedProcess[bytes]:
     code = "import sqlite3, sys; sqlite3.connect(sys.argv[1], timeout=0).execute('BEGIN IMMEDIATE')"
     return subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, check=False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import random
 import resource
 import shutil
 import sqlite3
@@ -12,11 +13,14 @@ import stat
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 from support.ledgers import (
     ANYTHING,
@@ -39,13 +43,17 @@ from oneauto_async.ledger import (
     HeldInDoubt,
     Kept,
     Ledger,
+    LedgerKey,
+    Limit,
     MemoryLedger,
+    OverBudget,
+    Spending,
     SqliteLedger,
     State,
     Terms,
     _groups,
 )
-from oneauto_async.ledger._sqlite import connecting, owners, reader, schema, writer
+from oneauto_async.ledger._sqlite import connecting, owners, reader, schema, store, writer
 from oneauto_async.testing import VirtualClock
 
 asynchronous = pytest.mark.asyncio
@@ -159,6 +167,66 @@ async def test_an_opening_that_is_cancelled_leaves_nothing_open(path: Path) -> N
 
 
 @asynchronous
+async def test_it_may_be_opened_by_several_at_the_same_time(path: Path) -> None:
+    """Each has it open from then on."""
+    ledger = SqliteLedger(path)
+    await asyncio.gather(ledger.open(), ledger.open(), ledger.open())
+    await bought(ledger, key())
+    await ledger.aclose()
+    assert threads() == []
+
+
+@pytest.mark.parametrize("late", [False, True])
+@pytest.mark.parametrize("cancelled", [{0}, {1}, {0, 1}])
+@asynchronous
+async def test_of_several_openings_those_that_are_cancelled_are_nothing_to_the_others(
+    path: Path, cancelled: set[int], late: bool
+) -> None:
+    """Whichever it was that began, and also in the moment when it is open; if all are cancelled, it is closed again."""
+    ledger = SqliteLedger(path)
+    openings = [asyncio.create_task(ledger.open()) for _ in range(2)]
+    await asyncio.sleep(0)
+
+    def cancel(_: object = None) -> None:
+        for number in cancelled:
+            openings[number].cancel()
+
+    if late:
+        assert ledger._opening is not None
+        ledger._opening.add_done_callback(cancel)
+    else:
+        cancel()
+    await asyncio.wait(openings)
+    assert {number for number, opening in enumerate(openings) if opening.cancelled()} == cancelled
+    assert ledger.is_open is (len(cancelled) == 1)
+    await ledger.aclose()
+    assert threads() == []
+
+
+@asynchronous
+async def test_several_openings_fail_alike(tmp_path: Path) -> None:
+    """And it may be tried again."""
+    ledger = SqliteLedger(tmp_path / "folder" / "test.ledger")
+    failures = await asyncio.gather(ledger.open(), ledger.open(), return_exceptions=True)
+    assert [type(failure) for failure in failures] == [LedgerError, LedgerError]
+    (tmp_path / "folder").mkdir()
+    async with ledger:
+        assert ledger.is_open
+
+
+@pytest.mark.parametrize("fails", [False, True])
+@asynchronous
+async def test_closing_waits_for_an_opening_that_is_under_way(path: Path, fails: bool) -> None:
+    """And then it is closed."""
+    ledger = SqliteLedger(path / "nowhere" if fails else path)
+    opening = asyncio.create_task(ledger.open())
+    await asyncio.sleep(0)
+    await ledger.aclose()
+    await asyncio.wait([opening])
+    assert (ledger.is_open, threads(), isinstance(opening.exception(), LedgerError)) == (False, [], fails)
+
+
+@asynchronous
 async def test_a_claim_that_comes_too_late_is_given_back(path: Path) -> None:
     """A lookup that is cancelled while the disk is at work keeps no id from others."""
     async with SqliteLedger(path) as ledger:
@@ -238,9 +306,42 @@ def test_another_event_loop_is_refused(path: Path) -> None:
     assert threads() == []
 
 
+def test_an_opening_of_another_event_loop_is_not_waited_for(path: Path) -> None:
+    """It would never end: that loop may stand still."""
+    ledger = SqliteLedger(path)
+
+    async def begin() -> asyncio.Task[None]:
+        opening = asyncio.create_task(ledger.open())
+        await asyncio.sleep(0)
+        return opening
+
+    with asyncio.Runner() as runner:
+        opening = runner.run(begin())
+        for step in (ledger.open, ledger.aclose):
+            with ThreadPoolExecutor(1) as thread, pytest.raises(LedgerError, match="another event loop"):
+                thread.submit(asyncio.run, step()).result(timeout=10)
+        runner.run(asyncio.wait_for(opening, 10))
+        runner.run(ledger.aclose())
+
+
 def _forget(holder: list[SqliteLedger]) -> None:
     holder.clear()
     gc.collect()
+
+
+@pytest.mark.parametrize("action", ["always", "error"])
+def test_a_ledger_left_open_at_the_end_of_the_program_warns(path: Path, action: str) -> None:
+    """And says nothing else."""
+    code = (
+        "import asyncio, sys\n"
+        "from oneauto_async.ledger import SqliteLedger\n"
+        "ledger = SqliteLedger(sys.argv[1])\n"
+        "asyncio.run(ledger.open())\n"
+    )
+    command = [sys.executable, "-W", f"{action}::ResourceWarning", "-c", code, str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert "ResourceWarning: unclosed <SqliteLedger" in done.stderr
+    assert "RuntimeError" not in done.stderr
 
 
 def test_virtual_time_stands_still_while_the_disk_is_at_work(path: Path) -> None:
@@ -613,6 +714,73 @@ async def test_who_is_taken_to_live(path: Path, change: dict[str, str], lives: b
         assert isinstance(await here.claim(key(), ANYTHING), Busy) is lives
 
 
+# Budgets that begin within a day.
+
+
+MOMENT = 1_780_012_800.0 - 4_000
+"""Some while before a midnight (UTC)."""
+
+
+@asynchronous
+async def test_the_part_of_a_day_is_counted_once(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not for each claim, for as long as nobody else writes: the day may have a great many entries."""
+    counts: list[float] = []
+    count = store._of_part
+
+    def counted(connection: sqlite3.Connection, account: str, host: str, since: float) -> Spending:
+        counts.append(since)
+        return count(connection, account, host, since)
+
+    monkeypatch.setattr(store, "_of_part", counted)
+    async with SqliteLedger(path) as ledger:
+        await bought(ledger, key("first"))
+        limit = Limit(most=100, since=time.time() - 1.5)
+        for number in range(20):
+            claim = await ledger.claim(key(number), ANYTHING, limit)
+            assert isinstance(claim, Claim)
+            await ledger.settle(claim, [answer(), doubt(), failure()][number % 3])
+    assert len(counts) == 1
+
+
+@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.usefixtures("either_journal")
+@asynchronous
+async def test_the_part_of_a_day_is_what_its_entries_say(path: Path, seed: int) -> None:
+    """For two ledgers on one file, whatever either of them, or its undone transactions, did meanwhile."""
+    since = MOMENT - 1_000
+    dice, clock = random.Random(seed), VirtualClock()
+    services = [SERVICE, attrs.evolve(SERVICE, endpoint="/another"), attrs.evolve(SERVICE, account="another")]
+    moments = [since - 1, since, since + 1_000, since + 4_999, since + 5_000, since + 90_000]
+    clock.wall = lambda: dice.choice(moments)  # type: ignore[method-assign]  # each order has a time of its own
+    held: list[tuple[SqliteLedger, Claim]] = []
+
+    async with SqliteLedger(path, clock=clock) as one, SqliteLedger(path, clock=clock) as other:
+        for number in range(50):
+            ledger = dice.choice([one, other])
+            await _at_random(dice, ledger, key(number, dice.choice(services)), held)
+            told = await ledger.claim(key("new"), ANYTHING, Limit(most=0, since=since))
+            assert isinstance(told, OverBudget)
+            assert told.spending == await ledger.spending("default", "api.example", since)
+
+
+async def _at_random(
+    dice: random.Random, ledger: SqliteLedger, what: LedgerKey, held: list[tuple[SqliteLedger, Claim]]
+) -> None:
+    """Take a step, of those that change what is spent."""
+    if held and dice.random() < 0.4:
+        owner, claim = held.pop(dice.randrange(len(held)))
+        await owner.settle(claim, dice.choice([answer(), doubt(), failure()]))
+    elif (doubts := await entries_of(ledger, State.IN_DOUBT)) and dice.random() < 0.3:
+        await ledger.resolve(dice.choice(doubts).seq, billed=dice.random() < 0.5)
+    elif dice.random() < 0.2:
+        with pytest.raises(ZeroDivisionError):
+            await ledger._order(lambda books: (books.claim(what, ANYTHING, None, MOMENT, sending=True), 1 / 0))
+    else:
+        claimed_now = await ledger.claim(what, ANYTHING, sending=dice.random() < 0.5)
+        assert isinstance(claimed_now, Claim)
+        held.append((ledger, claimed_now))
+
+
 # Faults.
 
 
@@ -664,6 +832,27 @@ async def test_a_lock_that_is_not_let_go(path: Path, monkeypatch: pytest.MonkeyP
                 await ledger.claim(key(2), ANYTHING)
             other.execute("COMMIT")
         assert isinstance(await ledger.claim(key(2), ANYTHING), Claim)
+
+
+@asynchronous
+async def test_signs_of_life_do_not_pile_up_behind_a_lock(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor does an order wait for them, or the end."""
+    monkeypatch.setattr(owners, "HEARTBEAT", 0.02)
+    monkeypatch.setattr(writer, "SHORT_PATIENCE", 0.0)
+    monkeypatch.setattr(connecting, "PATIENCE", 0.2)
+    ledger = SqliteLedger(path)
+    await ledger.open()
+    assert ledger._threads is not None
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(LedgerError, match="locked"):
+            await ledger.flush()
+        assert ledger._threads._writing._work_queue.qsize() <= 1
+        began = time.monotonic()
+        with pytest.raises(LedgerError, match="locked"):
+            await ledger.aclose()
+        assert time.monotonic() - began < 1.0
+        other.execute("COMMIT")
 
 
 @pytest.mark.parametrize("replaced", [False, True])
@@ -721,6 +910,74 @@ async def test_one_flipped_bit_is_found(path: Path, where: str) -> None:
     assert verification.damaged == ((1, 2, 3) if table == "services" else (2,))
     assert [number for number, intact in enumerate(found, 1) if not intact] == list(verification.damaged)
     assert any("entry 2" in problem for problem in verification.problems)
+
+
+DAMAGES = [
+    "state = 'answered', settled_at = 'x'",
+    "state = 'answered', settled_at = NULL",
+    "state = 'answered', settled_at = 9e999",
+    "claimed_at = 'x'",
+    "sent_at = x'ff'",
+    "attempts = 'x'",
+    "status = x'ff'",
+    "note = x'ff'",
+    "vehicle_id = x'ff'",
+    "state = 'changed'",
+    "billing = 'changed'",
+]
+
+
+async def _with_damage(path: Path, damage: str) -> None:
+    """Change the second of three answers as no program would."""
+    async with SqliteLedger(path) as ledger:
+        for number in range(3):
+            await bought(ledger, key(number))
+    with closing(sqlite3.connect(path)) as hand, hand:
+        hand.execute("PRAGMA ignore_check_constraints = ON")
+        hand.execute(f"UPDATE lookups SET {damage} WHERE seq = 2")
+
+
+@pytest.mark.parametrize("read_only", [False, True])
+@pytest.mark.parametrize("damage", DAMAGES)
+@asynchronous
+async def test_a_damaged_entry_is_shown_and_holds_up_no_other(path: Path, damage: str, read_only: bool) -> None:
+    """As far as it can be read, and it says so."""
+    await _with_damage(path, damage)
+    async with SqliteLedger(path, read_only=read_only) as ledger:
+        found = await entries_of(ledger)
+        verification = await ledger.verify()
+        spending = await ledger.spending("default", "api.example", since=1.5)
+    assert [entry.is_intact for entry in found] == [True, False, True]
+    assert verification.damaged == (2,)
+    assert any("entry 2: damaged" in problem for problem in verification.problems)
+    assert spending.spent == 3
+
+
+@pytest.mark.parametrize("damage", [damage for damage in DAMAGES if "vehicle_id" not in damage])
+@asynchronous
+async def test_a_damaged_entry_is_bought_again_on_request_alone(path: Path, damage: str) -> None:
+    """It may have been paid for; who wants it anew says so."""
+    await _with_damage(path, damage)
+    async with SqliteLedger(path) as ledger:
+        held = await ledger.claim(key(1), ANYTHING)
+        assert isinstance(held, Kept | HeldInDoubt)
+        assert not held.entry.is_intact
+        assert isinstance(await ledger.claim(key(1), Terms(refresh=True, resend=True)), Claim)
+
+
+@pytest.mark.parametrize("claimed_at", ["'x'", "-1e20", "1e300"])
+@asynchronous
+async def test_a_doubt_of_no_day_can_be_settled(path: Path, claimed_at: str) -> None:
+    """The sum of all days follows, and verifying tells which day it cannot be."""
+    async with SqliteLedger(path) as ledger:
+        await bought(ledger, key(), doubt())
+    with closing(sqlite3.connect(path)) as hand, hand:
+        hand.execute(f"UPDATE lookups SET claimed_at = {claimed_at}")
+    async with SqliteLedger(path) as ledger:
+        await ledger.resolve(1, billed=True)
+        assert await ledger.spending("default", "api.example") == Spending(billed=1)
+        problems = (await ledger.verify()).problems
+    assert any("no day" in problem for problem in problems)
 
 
 @asynchronous
@@ -825,6 +1082,7 @@ async def test_where_a_great_many_stand_is_as_one_by_one(path: Path) -> None:
                         await ledger.settle(claim, end)
         with closing(sqlite3.connect(path, timeout=10)) as hand, hand:
             hand.execute("UPDATE lookups SET settled_at = settled_at - 10 WHERE seq % 3 = 0")
+            hand.execute("UPDATE lookups SET settled_at = 'damaged' WHERE seq % 7 = 0")
         ids = [str(number) for number in range(len(mixtures) + 5)]
         for terms in (ANYTHING, Terms(max_age=5), Terms(refresh=True), Terms(resend=True)):
             all_at_once = await ledger.standings(SERVICE, ids, terms)

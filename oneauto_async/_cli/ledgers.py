@@ -7,12 +7,12 @@ import base64
 import contextlib
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterable
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from ..errors import ConfigurationError, LedgerError
 from ..ledger import Entry, Service, Spending, SqliteLedger, State
+from ..ledger.records import moment_text
 from .exits import Exit, RefusedError
 from .outputs import require_stdout, silence_stdout, write_stdout
 from .progress import counted, printable
@@ -129,6 +129,7 @@ def _doubt(entry: Entry) -> str:
         f"status {entry.status}" if entry.status else "",
         f"request id {entry.request_id}" if entry.request_id else "",
         entry.note or "",
+        f"damaged: {entry.damage}" if entry.damage else "",
     )
     told = ", ".join(fact for fact in facts if fact)
     return f"in doubt: {entry.key.vehicle_id} (entry {entry.seq}, {_name(entry.key.service)}): {told}"
@@ -139,7 +140,7 @@ def _name(service: Service) -> str:
 
 
 def _moment(seconds: float | None) -> str | None:
-    return None if seconds is None else datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
+    return None if seconds is None else moment_text(seconds)
 
 
 def _print(line: str) -> None:
@@ -189,7 +190,7 @@ async def _verify(ledger: SqliteLedger) -> Exit:
             "are not served",
             Exit.LEDGER,
         )
-    _print(counted(found.entries, "entry, as it was written", "entries, all as they were written"))
+    _print(f"{counted(found.entries, 'entry', 'entries')}: answers and checksums agree, and so do entries and sums")
     return Exit.OK
 
 

@@ -61,8 +61,7 @@ class Groups:
         """Raise `LedgerError` in another process or event loop than the one this was made in."""
         if os.getpid() != self._pid:
             raise LedgerError("this ledger belongs to the process before the fork: open it anew in this one")
-        if asyncio.get_running_loop() is not self._loop:
-            raise LedgerError("this ledger belongs to another event loop or thread: open one for each")
+        require_own_loop(self._loop)
 
     @property
     def busy(self) -> bool:
@@ -138,6 +137,12 @@ class Groups:
         order.done.set_exception(error)
         if order.must:
             order.done.exception()  # heard of here: nobody needs to wait for it
+
+
+def require_own_loop(loop: asyncio.AbstractEventLoop) -> None:
+    """Raise `LedgerError` unless this is the event loop that is running."""
+    if asyncio.get_running_loop() is not loop:
+        raise LedgerError("this ledger belongs to another event loop or thread: open one for each")
 
 
 def _error_of(group: asyncio.Future[list[Any]]) -> BaseException | None:

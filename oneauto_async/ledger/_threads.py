@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -64,8 +65,9 @@ class Threads:
     def abandon(self) -> None:
         """Do the same without waiting, from wherever."""
         self._end.set()
-        self._reading.submit(self._close_reader)
-        self._writing.submit(self._close_writer)
+        with suppress(RuntimeError):  # the program ends
+            self._reading.submit(self._close_reader)
+            self._writing.submit(self._close_writer)
         self._reading.shutdown(wait=False)
         self._writing.shutdown(wait=False)
 
@@ -83,9 +85,12 @@ class Threads:
     def _beat(self) -> None:
         from ._sqlite.owners import HEARTBEAT
 
+        last: Future[None] | None = None
         while not self._end.wait(HEARTBEAT):
+            if last is not None and not last.done():
+                continue  # whatever holds it up would hold up another, and both would hold up the orders
             try:
-                self._writing.submit(self._show_life)
+                last = self._writing.submit(self._show_life)
             except RuntimeError:  # the program ends
                 return
 

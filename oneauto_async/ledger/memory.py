@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import threading
 import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
@@ -37,7 +38,8 @@ from .rules import DAY, Freshness, judge, minus, plus, share
 class MemoryLedger:
     """A ledger without a file. What it holds outlives the client, but not the process.
 
-    It is always open; several clients may share it.
+    It is always open. Several clients may share it, also those of other event loops and threads: what they order is
+    done one at a time.
 
     Arguments:
         free_max_age: seconds that an answer which was not charged (204, 206) is kept.
@@ -50,6 +52,7 @@ class MemoryLedger:
         self._wall = time.time if clock is None else clock.wall
         self._store = _MemoryStore()
         self._books = Books(self._store, free_max_age)
+        self._lock = threading.RLock()  # a lookup that is left to the garbage collector gives its claim back anywhere
 
     def __repr__(self) -> str:
         return f"<MemoryLedger: {len(self._store.rows)} entries>"
@@ -80,60 +83,71 @@ class MemoryLedger:
         self, key: LedgerKey, terms: Terms, limit: Limit | None = None, *, sending: bool = False
     ) -> Decision:
         """Return what is kept for a key, or leave to buy it."""
-        decision = self._books.claim(key, terms, limit, self._wall(), sending=sending)
-        self._books.committed()
+        with self._lock:
+            decision = self._books.claim(key, terms, limit, self._wall(), sending=sending)
+            self._books.committed()
         return decision
 
     async def mark_sent(self, claim: Claim) -> bool:
         """Note that the request is about to leave."""
-        return self._books.mark_sent(claim, self._wall())
+        with self._lock:
+            return self._books.mark_sent(claim, self._wall())
 
     def retract(self, claim: Claim, last: Settlement) -> None:
         """Take back that it was sent."""
-        self._books.retract(claim, last, self._wall())
+        with self._lock:
+            self._books.retract(claim, last, self._wall())
 
     def settle(self, claim: Claim, settlement: Settlement) -> Awaitable[None]:
         """Note how a claim ended."""
-        self._books.settle(claim, settlement, self._wall())
-        self._books.committed()
+        with self._lock:
+            self._books.settle(claim, settlement, self._wall())
+            self._books.committed()
         done = asyncio.get_running_loop().create_future()
         done.set_result(None)
         return done
 
     async def find(self, key: LedgerKey) -> Entry | None:
         """Return the newest entry of a key that did not fail, or ``None``."""
-        history = self._store.history(key)
-        return self._store.load(max(past.seq for past in history)) if history else None
+        with self._lock:
+            history = self._store.history(key)
+            return self._store.load(max(past.seq for past in history)) if history else None
 
     async def standings(self, service: Service, vehicle_ids: Iterable[str], terms: Terms) -> dict[str, Standing]:
         """Return where each id stands; the new ones are left out."""
+        ids = list(vehicle_ids)
         freshness = Freshness(terms=terms, free_max_age=self._free_max_age, now=self._wall())
-        judged = {
-            vehicle_id: judge(self._store.history(LedgerKey(service, vehicle_id)), freshness)[0]
-            for vehicle_id in vehicle_ids
-        }
+        with self._lock:
+            judged = {
+                vehicle_id: judge(self._store.history(LedgerKey(service, vehicle_id)), freshness)[0]
+                for vehicle_id in ids
+            }
         return {vehicle_id: standing for vehicle_id, standing in judged.items() if standing is not Standing.NEW}
 
     async def entries(self, state: State | None = None) -> AsyncIterator[Entry]:
         """Yield all entries, or those in one state, oldest first."""
-        for entry in [row.entry for row in self._store.rows]:
+        with self._lock:
+            found = [row.entry for row in self._store.rows]
+        for entry in found:
             if state in (None, entry.state):
                 yield entry
 
     async def spending(self, account: str, host: str, since: float | None = None) -> Spending:
         """Return what an account has spent at a host."""
-        return self._store.spending(account, host, since)
+        with self._lock:
+            return self._store.spending(account, host, since)
 
     async def resolve(self, seq: int, *, billed: bool) -> Entry:
         """Settle a doubt by what the vendor's log says."""
-        return self._books.resolve(seq, billed, self._wall())
+        with self._lock:
+            return self._books.resolve(seq, billed, self._wall())
 
     async def verify(self) -> Verification:
         """Compare every answer with its checksum."""
-        rows = self._store.rows
-        damaged = tuple(row.entry.seq for row in rows if not row.entry.is_intact)
+        entries = [entry async for entry in self.entries()]
+        damaged = tuple(entry.seq for entry in entries if not entry.is_intact)
         problems = tuple(f"entry {seq}: the answer is not what its checksum says" for seq in damaged)
-        return Verification(entries=len(rows), damaged=damaged, problems=problems)
+        return Verification(entries=len(entries), damaged=damaged, problems=problems)
 
 
 @attrs.define

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import TypeAlias
 
@@ -113,6 +114,7 @@ class Entry:
         flaw: why the bytes are not whole, if they are not.
         note: what a person should know.
         checksum: of the answer and what it answers; ``None`` if nothing is kept.
+        damage: what of it cannot be what was written, and is left out here; ``None`` if all of it can be read.
     """
 
     seq: int
@@ -130,6 +132,7 @@ class Entry:
     flaw: str | None = None
     note: str | None = None
     checksum: str | None = attrs.field(default=None, repr=False)
+    damage: str | None = None
 
     def age(self, now: float) -> float:
         """Return the seconds since it was settled; 0 if the clock has been set back since."""
@@ -137,7 +140,9 @@ class Entry:
 
     @property
     def is_intact(self) -> bool:
-        """Whether the kept answer is, bit for bit, what came for this id."""
+        """Whether the kept answer is, bit for bit, what came for this id; if answered, there is one, and its moment."""
+        if self.damage is not None or (self.state is State.ANSWERED and None in (self.raw, self.settled_at)):
+            return False
         if self.raw is None:
             return self.checksum is None
         return self.checksum == checksum_of(self.key, self.status, self.flaw, headers_text(self.headers), self.raw)
@@ -274,6 +279,14 @@ def without_secrets(headers: Headers) -> Headers:
 def headers_text(headers: Headers) -> str:
     """Return the headers as they are kept: a JSON list of names and values."""
     return json.dumps(headers)
+
+
+def moment_text(seconds: float, *, sep: str = "T", timespec: str = "milliseconds") -> str:
+    """Return a moment as ISO 8601 has it (UTC); one that no calendar holds, in a damaged entry, as the number it is."""
+    try:
+        return datetime.fromtimestamp(seconds, UTC).isoformat(sep, timespec)
+    except (OverflowError, ValueError, OSError):
+        return f"{seconds:g} s after 1970"
 
 
 def checksum_of(key: LedgerKey, status: int | None, flaw: str | None, headers: str, raw: bytes) -> str:

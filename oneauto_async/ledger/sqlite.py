@@ -15,11 +15,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from .._waiting import see_through
+from .._waiting import see_through, start
 from ..clock import Clock
 from ..errors import Billing, ConfigurationError, LedgerError
 from ..settings import require_seconds
-from ._groups import Groups
+from ._groups import Groups, require_own_loop
 from ._orders import Claiming, Settling
 from ._threads import Threads
 from .records import (
@@ -91,6 +91,9 @@ class SqliteLedger:
         self._wall = time.time if clock is None else clock.wall
         self._threads: Threads | None = None
         self._groups: Groups | None = None
+        self._opening: asyncio.Task[None] | None = None
+        self._openers = 0
+        self._is_taken = False
         self._closing: asyncio.Task[None] | None = None
 
     def __repr__(self) -> str:
@@ -99,8 +102,10 @@ class SqliteLedger:
     def __del__(self) -> None:
         threads = getattr(self, "_threads", None)
         if threads is not None:
-            threads.abandon()
-            warnings.warn(f"unclosed {self!r}: await aclose()", ResourceWarning, stacklevel=2, source=self)
+            try:
+                warnings.warn(f"unclosed {self!r}: await aclose()", ResourceWarning, stacklevel=2, source=self)
+            finally:  # a warning may have been made an error
+                threads.abandon()
 
     @property
     def is_open(self) -> bool:
@@ -112,14 +117,40 @@ class SqliteLedger:
     async def open(self) -> None:
         """Open the file, or make it. What processes that are gone had sent is in doubt from now on.
 
-        Opening an open one does nothing.
+        Opening an open one does nothing. Several may open it at the same time, and cancelling one of them is nothing to
+        the others; cancelling them all waits for the end, and leaves it closed.
 
         Raises:
             LedgerError: there can be no file, or it is no ledger, or one of a newer version. It is untouched.
         """
-        if self._threads is not None:
+        self._openers += 1
+        try:
+            await self._opened_once()
+            self._is_taken = True
+        finally:
+            self._openers -= 1
+            if not self._is_taken and not self._openers:
+                await see_through(start(self._close_untaken(), "oneauto ledger close"))
+
+    async def _opened_once(self) -> None:
+        if self.is_open:
             self._opened()
             return
+        if not self._is_opening:
+            self._opening, self._is_taken = start(self._open(), "oneauto ledger open"), False
+        assert self._opening is not None
+        (opening,), _ = await asyncio.wait([self._opening])
+        opening.result()
+
+    @property
+    def _is_opening(self) -> bool:
+        """Whether it is being opened; in another event loop than this one, `LedgerError` is raised."""
+        if self._opening is None or self._opening.done():
+            return False
+        require_own_loop(self._opening.get_loop())
+        return True
+
+    async def _open(self) -> None:
         self._threads = threads = Threads(self.path, self._free_max_age, read_only=self._read_only)
         try:
             await see_through(threads.opened())
@@ -129,24 +160,38 @@ class SqliteLedger:
             raise
         self._groups = Groups(threads, on_untaken=self._give_back)
 
+    async def _close_untaken(self) -> None:
+        """Close what is opened for those who were cancelled, unless somebody else has come for it."""
+        await self._opening_ended()
+        if self.is_open and not self._is_taken and not self._openers:
+            await self.aclose()
+
+    async def _opening_ended(self) -> None:
+        if self._opening is not None:
+            await asyncio.wait([self._opening])
+            if not self._opening.cancelled():
+                self._opening.exception()  # heard of, though those who would be told may be gone
+
     async def aclose(self) -> None:
-        """Write what was ordered, give back what is still claimed, and close.
+        """Write what was ordered, give back what is still claimed, and close, after an opening that is under way.
 
         Closing again does nothing. Cancelling waits for the end all the same.
 
         Raises:
             LedgerError: the last of it could not be written; what was sent is then in doubt for the next to open it.
         """
-        if self._closing is None and self._threads is not None:
-            self._opened()
-            self._closing = asyncio.get_running_loop().create_task(self._close(), name="oneauto ledger close")
+        if self._closing is None and (self._is_opening or self._threads is not None):
+            if not self._is_opening:
+                self._opened()
+            self._closing = start(self._close(), "oneauto ledger close")
         if self._closing is not None:
             await see_through(self._closing)
 
     async def _close(self) -> None:
         try:
-            while self._opened().busy or self._opened().owes:  # a claim that nobody took is given back when it comes
-                await self.flush()
+            await self._opening_ended()
+            while self.is_open and (self._opened().busy or self._opened().owes):
+                await self.flush()  # a claim that nobody took is given back when it comes
         finally:
             threads, self._threads, self._groups = self._threads, None, None
             self._closing = None

@@ -79,12 +79,12 @@ def _is_locked(error: sqlite3.Error) -> bool:
 
 
 @contextmanager
-def transaction(connection: sqlite3.Connection) -> Iterator[None]:
+def transaction(connection: sqlite3.Connection, patience: float | None = None) -> Iterator[None]:
     """Write: take the lock first, so that nothing read here is out of date; commit at the end, undo on any error."""
-    patiently(lambda: connection.execute("BEGIN IMMEDIATE"))
+    patiently(lambda: connection.execute("BEGIN IMMEDIATE"), patience)
     try:
         yield
-        patiently(lambda: connection.execute("COMMIT"))
+        patiently(lambda: connection.execute("COMMIT"), patience)
     except BaseException:
         if connection.in_transaction:
             connection.execute("ROLLBACK")

@@ -5,15 +5,12 @@ from __future__ import annotations
 import shutil
 import sqlite3
 import tempfile
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 from ...errors import LedgerError
 from .connecting import require_current, settings_for_reading
 from .file import companions
-
-WRITE_AHEAD = b"\2\2"
-"""What a file's header says that is written with a log; the log is not there until somebody opens it."""
 
 TRIES = 5
 """Copies made of a file that changes meanwhile, before giving up."""
@@ -66,13 +63,23 @@ def _opened(uri: str, until: ExitStack) -> sqlite3.Connection:
 def _mode(path: Path) -> str:
     """Return how to open it: with a write-ahead header and no log beside it, SQLite would make a log.
 
-    Then nobody has it open. While somebody of this process does, there is a companion, and the file must not be opened
-    and closed past SQLite: that would drop the locks on it.
+    Then nobody has it open, or there would be a log, and it will not change.
     """
-    if any(companion.exists() for companion in companions(path)):
-        return "mode=ro"
-    with path.open("rb") as file:
-        return "immutable=1" if file.read(20)[18:] == WRITE_AHEAD else "mode=ro"
+    has_companion = any(companion.exists() for companion in companions(path))
+    return "immutable=1" if not has_companion and _is_write_ahead(path) else "mode=ro"
+
+
+def _is_write_ahead(path: Path) -> bool:
+    """Tell it by what SQLite says: without locks, it cannot open such a file, and makes no log.
+
+    The file is not opened past SQLite: closing it would drop the locks that others of this process have on it.
+    """
+    with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro&nolock=1", uri=True)) as connection:
+        try:
+            connection.execute("PRAGMA user_version").fetchone()
+        except sqlite3.DatabaseError as error:  # anything else will be said again, and better, when it is opened
+            return getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_CANTOPEN
+    return False
 
 
 def _copied(path: Path, until: ExitStack) -> Path:

@@ -10,13 +10,12 @@ from typing import Any
 
 import attrs
 
-from ...errors import Billing, LedgerError
 from ..records import Entry, LedgerKey, Service, Spending, Standing, State, Verification
-from ..rules import Freshness, Past, judge, plus, share, times
+from ..rules import Freshness, Past, judge, plus, times
 from .connecting import connect, patiently, translated
 from .departed import NOBODY, Departed
 from .looking import open_to_look
-from .rows import ENTRY, entry_from
+from .rows import ENTRY, entry_from, past_from, share_of
 from .store import number_of, spending_of
 from .sweeping import sweep
 
@@ -94,9 +93,8 @@ class Reader:
         pasts: defaultdict[str, list[Past]] = defaultdict(list)
         for start in range(0, len(vehicle_ids), ROWS):
             chunk = vehicle_ids[start : start + ROWS]
-            for row in self._ask(f"{_PASTS} ({','.join('?' * len(chunk))})", (service, *chunk)):
-                vehicle_id, seq, state, billing, settled_at = row
-                pasts[vehicle_id].append(departed.past(Past(seq, State(state), Billing(billing), settled_at)))
+            for vehicle_id, *brief in self._ask(f"{_PASTS} ({','.join('?' * len(chunk))})", (service, *chunk)):
+                pasts[vehicle_id].append(departed.past(past_from(brief)))
         judged = {vehicle_id: judge(history, freshness)[0] for vehicle_id, history in pasts.items()}
         return {vehicle_id: standing for vehicle_id, standing in judged.items() if standing is not Standing.NEW}
 
@@ -117,12 +115,13 @@ class Reader:
     def verify(self) -> Verification:
         """Read everything: SQLite's own check, each answer's checksum, and the sums against the entries."""
         problems = [f"SQLite: {line}" for (line,) in self._ask("PRAGMA integrity_check") if line != "ok"]
-        damaged: list[int] = []
+        damaged: dict[int, str] = {}
         entries, after = 0, 0
         while rows := self._rows(None, after):
             entries, after = entries + len(rows), rows[-1][0]
-            damaged += [row[0] for row in rows if not _is_sound(row)]
-        problems += [f"entry {seq}: damaged, the answer is not what its checksum says" for seq in damaged]
+            unsound = [entry for entry in map(entry_from, rows) if not entry.is_intact]
+            damaged.update((entry.seq, entry.damage or "the answer is not what its checksum says") for entry in unsound)
+        problems += [f"entry {seq}: damaged, {what}" for seq, what in damaged.items()]
         problems += self._wrong_sums()
         return Verification(entries=entries, damaged=tuple(damaged), problems=tuple(problems))
 
@@ -140,17 +139,18 @@ class Reader:
     def _wrong_sums(self) -> Iterator[str]:
         with translated(self._path):
             entries, sums = patiently(self._both_sums)
-        counted: dict[tuple[int, str], Spending] = {}
+        counted: dict[tuple[int, str | None], Spending] = {}
         for service, day, state, billing, count in entries:
-            part = times(count, share(State(state), Billing(billing)))
+            part = times(count, share_of(state, billing))
             counted[service, day] = plus(counted.get((service, day), Spending()), part)
         told = {
             (service, day): Spending(billed=billed, in_doubt=in_doubt, under_way=under_way)
             for service, day, billed, in_doubt, under_way in sums
         }
-        for place in sorted(counted.keys() | told.keys()):
+        for place in sorted(counted.keys() | told.keys(), key=str):
             if counted.get(place, Spending()) != told.get(place, Spending()):
-                yield f"spending of service {place[0]} on {place[1]}: the sum is not that of the entries"
+                day = place[1] or "no day that there is"
+                yield f"spending of service {place[0]} on {day}: the sum is not that of the entries"
 
     def _both_sums(self) -> tuple[list[Any], list[Any]]:
         """Read them as of one moment."""
@@ -163,11 +163,3 @@ class Reader:
     def _ask(self, question: str, values: Sequence[Any] = ()) -> list[Any]:
         with translated(self._path):
             return patiently(lambda: self._connection.execute(question, values).fetchall())
-
-
-def _is_sound(row: Sequence[Any]) -> bool:
-    try:
-        entry = entry_from(row)
-    except LedgerError:
-        return False
-    return entry.is_intact and (entry.raw is not None or entry.state is not State.ANSWERED)

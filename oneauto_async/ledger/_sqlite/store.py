@@ -8,6 +8,7 @@ sent, what it has claimed makes no difference to anyone who asks.
 
 from __future__ import annotations
 
+import math
 import sqlite3
 from collections import defaultdict
 from collections.abc import Iterable
@@ -23,7 +24,7 @@ from ..records import Claim, Entry, LedgerKey, Service, Settlement, Spending, St
 from ..rules import DAY, minus, plus, share, times
 from . import owners
 from .portions import among, insert
-from .rows import ENTRY, PAST, entry_from, owned_from
+from .rows import ENTRY, PAST, entry_from, is_moment, owned_from, share_of
 
 _HISTORIES = """
     SELECT vehicle_id, seq, state, billing, settled_at, owner FROM lookups
@@ -64,6 +65,32 @@ _SPENT_WITHIN = """
 
 _UNDER_WAY = Spending(under_way=1)
 
+MOST_PARTS = 16
+"""Parts of days that are remembered: one for each budget that begins within a day."""
+
+
+@attrs.define
+class _Part:
+    """What the entries of a part of a day add up to. Counting them takes long, and is done for each claim.
+
+    Attributes:
+        services: those whose entries count, by their numbers.
+        since, until: the moments from which on, and before which, they were claimed.
+        version: of the file as other connections have left it: when it is another, this is to be counted anew.
+        spending: the sum, which follows what this connection changes.
+    """
+
+    services: frozenset[int]
+    since: float
+    until: float
+    version: int
+    spending: Spending
+
+    def count(self, service: int, moment: float, change: Spending) -> None:
+        """Follow a change."""
+        if service in self.services and self.since <= moment < self.until:
+            self.spending = plus(self.spending, change)
+
 
 class SqliteStore:
     """The tables of one connection."""
@@ -79,6 +106,7 @@ class SqliteStore:
         self._next_seq: int | None = None
         self._foreseen: dict[tuple[int, str], list[Any]] = {}
         self._standing: set[int] = set()
+        self._parts: dict[tuple[str, str, float], _Part] = {}
 
     # A transaction begins and ends.
 
@@ -102,7 +130,7 @@ class SqliteStore:
 
     def forget(self) -> None:
         """Drop what was known of a transaction that was undone."""
-        for left in (self._services, self._uncounted, self._added, self._settled, self._kept):
+        for left in (self._services, self._uncounted, self._added, self._settled, self._kept, self._parts):
             left.clear()
         self._forget_foreseen()
         self._next_seq = None
@@ -182,10 +210,9 @@ class SqliteStore:
     def settle(self, seq: int, settlement: Settlement, answer: Answer | None, now: float) -> None:
         self._write_entries()
         self._forget_foreseen()  # it may be an entry of any id
-        service, claimed_at, state, billing = self._before(seq)
+        service, claimed_at, before = self._before(seq)
         self._end(seq, settlement, answer, now)
-        before, after = share(State(state), Billing(billing)), share(settlement.state, settlement.billing)
-        self._count(service, claimed_at, minus(after, before))
+        self._count(service, claimed_at, minus(share(settlement.state, settlement.billing), before))
 
     def settle_claim(self, claim: Claim, settlement: Settlement, answer: Answer | None, now: float) -> None:
         if claim.seq not in self._standing:  # this process may have been taken for gone, and another has settled it
@@ -214,18 +241,20 @@ class SqliteStore:
         if answer is not None:
             self._kept.append((seq, answer.checksum, answer.flaw, answer.headers, answer.raw))
 
-    def _before(self, seq: int) -> tuple[int, float, str, str]:
+    def _before(self, seq: int) -> tuple[int, float, Spending]:
         row = self._execute("SELECT service, claimed_at, state, billing FROM lookups WHERE seq = ?", (seq,)).fetchone()
         if row is None:
             raise LedgerError(f"entry {seq} has vanished")
         service, claimed_at, state, billing = row
-        return service, claimed_at, state, billing
+        return service, claimed_at if is_moment(claimed_at) else -math.inf, share_of(state, billing)
 
     # Spending.
 
     def _count(self, service: int, moment: float, change: Spending) -> None:
         place = (service, day_of(moment))
         self._uncounted[place] = plus(self._uncounted[place], change)
+        for part in self._parts.values():
+            part.count(service, moment, change)
 
     def _write_spending(self) -> None:
         """Write the changes that were counted since the last time: a row or two for a whole group of orders."""
@@ -239,7 +268,27 @@ class SqliteStore:
     def spending(self, account: str, host: str, since: float | None) -> Spending:
         self._write_entries()
         self._write_spending()
-        return spending_of(self._connection, account, host, since)
+        if since is None:
+            return spending_of(self._connection, account, host, None)
+        return plus(_of_whole_days(self._connection, account, host, since), self._of_part(account, host, since))
+
+    def _of_part(self, account: str, host: str, since: float) -> Spending:
+        """Return what a part of a day adds up to; it is counted anew only if others have changed the file meanwhile."""
+        (version,) = self._execute("PRAGMA data_version").fetchone()
+        part = self._parts.get((account, host, since))
+        if part is None or part.version != version:
+            part = self._counted(account, host, since, version)
+        return part.spending
+
+    def _counted(self, account: str, host: str, since: float, version: int) -> _Part:
+        if len(self._parts) >= MOST_PARTS:
+            self._parts.clear()
+        rows = self._execute("SELECT service FROM services WHERE account = ? AND host = ?", (account, host)).fetchall()
+        services = frozenset(service for (service,) in rows)
+        spending = _of_part(self._connection, account, host, since)
+        part = _Part(services, since, _midnight_after(since), version, spending)
+        self._parts[account, host, since] = part
+        return part
 
     # Owners.
 
@@ -254,6 +303,7 @@ class SqliteStore:
         if number is None:
             names = attrs.astuple(service)
             self._execute("INSERT OR IGNORE INTO services (account, host, endpoint) VALUES (?, ?, ?)", names)
+            self._parts.clear()  # it may be one more whose entries count
             number = self._services[service] = number_of(self._connection, service) or 0
         return number
 
@@ -269,12 +319,25 @@ def spending_of(connection: sqlite3.Connection, account: str, host: str, since: 
     """Add up whole days from their sums, and the part of a day that ``since`` begins in from its entries."""
     if since is None:
         return _spending(connection.execute(_SPENT, (account, host)).fetchone())
-    midnight = -(-since // DAY) * DAY
-    whole = connection.execute(f"{_SPENT} AND day >= ?", (account, host, day_of(midnight))).fetchone()
-    total = _spending(whole)
-    for state, billing, count in connection.execute(_SPENT_WITHIN, (account, host, since, midnight)).fetchall():
-        total = plus(total, times(count, share(State(state), Billing(billing))))
+    return plus(_of_whole_days(connection, account, host, since), _of_part(connection, account, host, since))
+
+
+def _of_whole_days(connection: sqlite3.Connection, account: str, host: str, since: float) -> Spending:
+    first = day_of(_midnight_after(since))
+    return _spending(connection.execute(f"{_SPENT} AND day >= ?", (account, host, first)).fetchone())
+
+
+def _of_part(connection: sqlite3.Connection, account: str, host: str, since: float) -> Spending:
+    total = Spending()
+    rows = connection.execute(_SPENT_WITHIN, (account, host, since, _midnight_after(since))).fetchall()
+    for state, billing, count in rows:
+        total = plus(total, times(count, share_of(state, billing)))
     return total
+
+
+def _midnight_after(moment: float) -> float:
+    """Return the midnight that ends the day of a moment, or the moment itself if it is one."""
+    return -(-moment // DAY) * DAY
 
 
 def _spending(row: tuple[float, float, float]) -> Spending:
@@ -283,8 +346,14 @@ def _spending(row: tuple[float, float, float]) -> Spending:
 
 
 def day_of(moment: float) -> str:
-    """Name the day (UTC) of a moment, so that the names sort."""
-    return _name_of_day(moment // DAY)
+    """Name the day (UTC) of a moment, so that the names sort; a damaged one is before all days.
+
+    There it changes the sum of all days, and of no budget that begins on one.
+    """
+    try:
+        return _name_of_day(moment // DAY)
+    except (TypeError, ValueError, OverflowError, OSError):
+        return ""
 
 
 @lru_cache

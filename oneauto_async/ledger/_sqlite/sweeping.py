@@ -24,7 +24,9 @@ SEPARATOR = "\x1f"
 _ROWS = "SELECT group_concat(vehicle_id, char(31)) FROM lookups NOT INDEXED WHERE seq BETWEEN ? AND ? AND service = ?"
 _AGE = "settled_at >= CASE billing WHEN 'billed' THEN ? ELSE ? END"
 
-_UNANSWERED = f"{_ROWS} AND state IN ('claimed', 'sent', 'in_doubt')"
+_UNANSWERED = f"{_ROWS} AND state <> 'failed' AND (state <> 'answered' OR typeof(settled_at) <> 'real')"
+"""And those that are damaged, which are judged as well."""
+
 _FRESH = f"{_ROWS} AND state = 'answered' AND {_AGE}"
 _STALE = f"{_ROWS} AND state = 'answered' AND NOT {_AGE}"
 

@@ -20,6 +20,10 @@ from .store import SqliteStore
 
 Order: TypeAlias = Callable[[Books], Any]
 
+SHORT_PATIENCE = 1.0
+"""Seconds that a sign of life waits for a lock: others have to wait for it meanwhile, and it comes again. Without any
+it would hardly ever meet a process that writes without pause between two of its transactions."""
+
 
 class Writer:
     """One writing connection. All calls come from one thread."""
@@ -43,8 +47,12 @@ class Writer:
             self._connection.close()
             raise
 
-    def run(self, orders: Sequence[Order]) -> list[Any]:
+    def run(self, orders: Sequence[Order], patience: float | None = None) -> list[Any]:
         """Carry out a group of orders in one transaction, and return what each brought once all are durable.
+
+        Arguments:
+            orders: what is to be done.
+            patience: seconds to wait for a lock, unless as long as usual.
 
         Raises:
             LedgerError: none of them was carried out.
@@ -53,7 +61,7 @@ class Writer:
         try:
             with translated(self._path):
                 self._require_same_file()
-                with transaction(self._connection):
+                with transaction(self._connection, patience):
                     self._stay_signed_in()
                     self._foresee(orders)
                     results = [self._carried_out(order) for order in orders]
@@ -92,9 +100,9 @@ class Writer:
             raise LedgerError("the file was deleted or replaced while it was open")
 
     def show_life(self) -> None:
-        """Renew the lease. What goes wrong shows when something is to be written."""
+        """Renew the lease, or try again at the next beat. What goes wrong shows when something is to be written."""
         with suppress(LedgerError):
-            self.run([])
+            self.run([], SHORT_PATIENCE)
 
     def close(self) -> None:
         """Sign out, give back what is still claimed, and take the journal away if nobody else needs it.

@@ -160,24 +160,6 @@ def test_what_was_never_sent_leaves_its_token(clock: VirtualClock) -> None:
     assert governor.statistics().granted == 6
 
 
-def test_calls_that_fail_behind_the_gateway_do_not_make_a_key_look_slower(clock: VirtualClock) -> None:
-    """Each took a token, though nobody can be sure of that."""
-    simulator = Simulator(rate=20, burst=10, latency=(0.02, 0.03))
-    ids = ["SIM-504" if number % 5 == 0 else str(number) for number in range(800)]
-
-    async def main() -> tuple[RateLimit | None, float]:
-        async with OneAutoClient.simulated(simulator, clock=clock) as client:
-            async with client.batch(ids, deduplicate=False) as batch:
-                async for _ in batch:
-                    pass
-            return client.governor.statistics().learnt, clock.monotonic()
-
-    learnt, now = clock.run(main())
-    assert learnt is not None
-    assert learnt.rate == pytest.approx(20.0, rel=0.05)
-    assert now < 1.02 * (800 - 10) / 20
-
-
 def test_what_an_earlier_run_has_learnt_of_a_slow_key_is_taken_as_it_is() -> None:
     """However little it allows."""
     learnt = Governor(RateLimit.adaptive(initial=RateLimit(0.1, 2))).statistics().learnt

@@ -65,6 +65,21 @@ def test_two_refusals_without_a_rest_between_them_measure_the_rate(rate: float, 
     assert interval.is_narrow
 
 
+@given(rate=st.floats(2.0, 200.0), burst=st.integers(3, 200), faster=st.floats(1.05, 3.0))
+def test_a_call_that_failed_behind_the_gateway_may_have_taken_a_token(rate: float, burst: int, faster: float) -> None:
+    """The key is not taken for a slower one, however many do."""
+    key = Key(rate, burst)
+    key.send_until_refused(rate * faster)
+    for number in range(100):
+        call = key.send(key.at + 1.0 / (rate * faster))
+        call.fate = Fate.VOID if call.fate is Fate.ACCEPTED and number % 3 else call.fate
+    newest = key.send_until_refused(rate * faster)
+
+    interval = measure(key.history, newest)
+
+    assert interval.low <= rate <= interval.high
+
+
 @given(rate=st.floats(2.0, 400.0), burst=st.integers(3, 100), faster=st.floats(1.1, 2.0), rest=st.floats(0.0, 3.0))
 def test_a_refusal_after_a_rest_measures_the_rate_all_the_same(
     rate: float, burst: int, faster: float, rest: float

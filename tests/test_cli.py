@@ -133,7 +133,7 @@ def test_lookup_prints_the_records_in_the_order_typed() -> None:
     ]
 
 
-@pytest.mark.parametrize("form", ["table", "jsonl", "csv"])
+@pytest.mark.parametrize("form", ["table", *(pytest.param(form, marks=pytest.mark.slow) for form in ("jsonl", "csv"))])
 def test_a_poor_terminal_loses_no_answer(form: str) -> None:
     """An ASCII locale shows every letter it lacks as an escape, or gets bytes of UTF-8."""
     env = environment(LANG="C", LC_ALL="C", PYTHONIOENCODING="ascii", PYTHONUTF8="0")

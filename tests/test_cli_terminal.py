@@ -126,8 +126,8 @@ def at_a_terminal(*arguments: str, env: dict[str, str], columns: int = 100) -> I
     [
         ("y\n", 0, f"money: {COUNT} billed (£2.50 at £0.50 each)"),
         ("n\n", 2, "error: not agreed: nothing was sent"),
-        ("\n", 2, "error: not agreed: nothing was sent"),
-        ("\x04", 2, "error: not agreed: nothing was sent"),
+        pytest.param("\n", 2, "error: not agreed: nothing was sent", marks=pytest.mark.slow),
+        pytest.param("\x04", 2, "error: not agreed: nothing was sent", marks=pytest.mark.slow),
         ("\x03", 130, "error: interrupted: nothing was sent"),
     ],
     ids=["yes", "no", "return", "end of input", "Ctrl-C"],
@@ -231,7 +231,7 @@ def test_a_run_shows_pauses_and_the_limit_it_learnt(tmp_path: Path) -> None:
 
 
 @posix
-@pytest.mark.parametrize("columns", [60, 80, 200])
+@pytest.mark.parametrize("columns", [60, *(pytest.param(wide, marks=pytest.mark.slow) for wide in (80, 200))])
 def test_the_bar_keeps_to_its_line(tmp_path: Path, columns: int) -> None:
     """However narrow the terminal is."""
     source = listed(tmp_path, *map(str, range(COUNT)))

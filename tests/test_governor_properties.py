@@ -319,7 +319,10 @@ def test_nobody_waits_for_ever_and_the_books_add_up(limit: RateLimit, steps: lis
 @given(limits, plays)
 @example(RateLimit(1, 1), [asks(2, False), turns(3), asks(1, False), gives_back(0)])
 def test_retries_go_first_and_equals_in_turn(limit: RateLimit, steps: list[Step]) -> None:
-    """Of those who get a grant, whoever asked first gets it first; a retry overtakes every new id that still waits."""
+    """Of those who get a grant, whoever asked first gets it first; a retry overtakes every new id that still waits.
+
+    But where a single call at a time asks whether it goes on, that is a new id's while there is one.
+    """
     play = perform(limit, steps, all_goes_well)
 
     served = [(caller, caller.grant.number) for caller in play.callers if caller.grant]
@@ -327,7 +330,8 @@ def test_retries_go_first_and_equals_in_turn(limit: RateLimit, steps: list[Step]
         for later, second in served:
             if earlier.is_retry == later.is_retry and earlier.number < later.number:
                 assert first < second
-            if earlier.is_retry and not later.is_retry and second > earlier.asked_after:
+            is_newer = not later.is_retry and second > earlier.asked_after
+            if earlier.is_retry and is_newer and not (later.grant and later.grant.is_canary):
                 assert first < second
 
 

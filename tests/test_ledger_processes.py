@@ -112,7 +112,11 @@ def check(shop: Shop, told: list[Told], *, doubts: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "step", [pytest.param(step, marks=SLOWLY if step in ("claimed", "came", "told") else ()) for step in buyer.STEPS]
+    "step",
+    [
+        pytest.param(step, marks=SLOWLY if step in ("claimed", "left", "came", "ordered", "told") else ())
+        for step in buyer.STEPS
+    ],
 )
 def test_a_process_that_dies_between_two_steps(shop: Shop, step: str) -> None:
     """Between each pair of states; the next run completes, and pays only for the rest."""

@@ -879,8 +879,7 @@ async def test_a_file_that_vanishes_is_noticed(path: Path, replaced: bool) -> No
 async def test_a_damaged_file_is_reported(path: Path) -> None:
     """Pages full of nonsense are an error, not an answer."""
     async with SqliteLedger(path) as ledger:
-        for number in range(200):
-            await bought(ledger, key(number), answer(b"x" * 1000))
+        await asyncio.gather(*(bought(ledger, key(number), answer(b"x" * 1000)) for number in range(200)))
     data = bytearray(path.read_bytes())
     data[8192:-8192] = b"\xa5" * (len(data) - 16384)
     path.write_bytes(data)

@@ -135,17 +135,16 @@ def test_calls_that_leave_in_the_same_moment_leave_few_rates_to_try() -> None:
     assert found.rate < 10_000.0
 
 
-@pytest.mark.parametrize(("rate", "burst"), [(200, 5), (100, 20)])
-def test_stops_do_not_keep_a_fast_key_from_being_found(clock: VirtualClock, rate: int, burst: int) -> None:
+def test_stops_do_not_keep_a_fast_key_from_being_found(clock: VirtualClock) -> None:
     """Few calls are accepted between the first two, and say the same of a slow key with a large burst."""
-    simulator = Simulator(rate=rate, burst=burst, latency=(0.02, 0.03), retry_after="1")
+    simulator = Simulator(rate=100, burst=20, latency=(0.02, 0.03), retry_after="1")
 
     async def main() -> float:
         async with OneAutoClient.simulated(simulator, clock=clock) as client:
-            await client.lookup_many(range(20 * rate))
+            await client.lookup_many(range(2000))
             return clock.monotonic()
 
-    assert clock.run(main()) < 1.5 * 20
+    assert clock.run(main()) < 1.3 * (2000 - 20) / 100
 
 
 def test_calls_count_in_the_order_they_left_however_long_they_waited_for_a_connection() -> None:
@@ -202,7 +201,9 @@ def test_a_given_rate_of_a_narrow_key_is_left_when_too_few_calls_are_accepted(
     assert (pacer.phase is Phase.TRACK) is found_out
 
 
-@pytest.mark.parametrize("given", [50.0, 100.0], ids=["by two thirds", "three times"])
+@pytest.mark.parametrize(
+    "given", [50.0, pytest.param(100.0, marks=pytest.mark.slow)], ids=["by two thirds", "three times"]
+)
 def test_a_given_limit_without_burst_that_is_too_high_is_left_for_what_the_key_allows(
     clock: VirtualClock, given: float
 ) -> None:

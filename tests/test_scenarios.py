@@ -1,7 +1,8 @@
 """How well a key's limit is used, in virtual time, against an exact model of the gateway.
 
-By default each scenario is run once, and one that was drawn at random; with ``-m slow`` the long ones, the one of two
-processes nine times more, and twenty more of the drawn. ``-m scenarios`` runs them all, ten times each.
+By default each scenario is run once, learnt, and one that was drawn at random; with ``-m slow`` the long ones, all with
+a given limit, the one of two processes nine times more, and twenty more of the drawn. ``-m scenarios`` runs them all,
+ten times each.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from scenarios.scenario import Goal, Scenario, run
 from scenarios.week import run_week, week
 from scenarios.world import Limit, Stall, World
 
-HOW = pytest.mark.parametrize("told", [True, False], ids=["given", "learnt"])
+HOW = pytest.mark.parametrize("told", [pytest.param(True, marks=pytest.mark.slow), False], ids=["given", "learnt"])
 EACH = pytest.mark.parametrize("scenario", NAMED, ids=str)
 LATER = [0, 4, 16, 25, 40, 53, 65, 76, 84, 92, 105, 114, 127, 140, 149, 155, 168, 175, 184, 194]
 SAMPLE = [8, *(pytest.param(number, marks=pytest.mark.slow) for number in LATER)]

@@ -25,6 +25,9 @@ pytestmark = pytest.mark.asyncio
 
 WORKERS = 20
 every_wire = pytest.mark.parametrize("tls", [False, True], ids=["tcp", "tls"])
+every_other_wire = pytest.mark.parametrize(
+    "tls", [pytest.param(False, marks=pytest.mark.slow), True], ids=["tcp", "tls"]
+)
 
 
 async def moody(server: RawServer, asked: Asked, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -154,13 +157,13 @@ async def cancel_through_our_client(tls: bool, count: int, seed: int) -> None:
         assert max(server.requests.values()) == 1
 
 
-@every_wire
+@every_other_wire
 async def test_calls_through_httpx_are_cancelled_cleanly(tls: bool) -> None:
     """Some hundreds; every place is there again afterwards, and every socket closed."""
     await cancel_through_httpx(tls, 400 if tls else 800, seed=11)
 
 
-@every_wire
+@every_other_wire
 async def test_lookups_are_cancelled_cleanly(tls: bool) -> None:
     """Some hundreds."""
     await cancel_through_our_client(tls, 300 if tls else 500, seed=12)

@@ -562,7 +562,14 @@ FLOODS = {
     "8 MiB of text as an error": answers(http(400, filled(b'{"error": "', "é".encode(), b'"}'))),
 }
 MUCH_LIKE_OTHERS = {
+    "a body that says 50 MB",
     "a bomb of 64 MiB",
+    "a bomb of 7 GiB",
+    "an endless header",
+    "endless interim responses",
+    "endless trailers",
+    "8 MiB of members",
+    "8 MiB of open brackets",
     "a bomb of 1 GiB",
     "endless chunks of a byte",
     "an endless trailer",

@@ -88,7 +88,8 @@ class Lookup(Generic[T]):
             progress = self.progress
             ended = await self._attempt()
             if isinstance(ended, RETRIABLE):
-                ended = await pursue(self._attempt, ended, self.tools.policy, self.tools.clock, self, progress)
+                with self.tools.governor.retrying():
+                    ended = await pursue(self._attempt, ended, self.tools.policy, self.tools.clock, self, progress)
         except LedgerError:
             raise  # not this id's failure: whoever waits for anything must hear of it
         except OneAutoError as refusal:
@@ -150,9 +151,9 @@ class Lookup(Generic[T]):
         return self.tools.governor.accepted
 
     @property
-    def others_wait(self) -> bool:
-        """Whether another lookup waits for its turn."""
-        return self.tools.governor.others_wait
+    def is_one_of_several(self) -> bool:
+        """Whether others wait for their turn, or try again."""
+        return self.tools.governor.serves_several
 
     @property
     def key_works(self) -> bool:

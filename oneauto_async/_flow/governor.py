@@ -10,6 +10,8 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import attrs
 
@@ -139,7 +141,7 @@ class Governor:
         self._pump: asyncio.Task[None] | None = None
         self._stirred: asyncio.Event | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._granted = self._returned = 0
+        self._granted = self._returned = self._retrying = 0
         self._accepted = self._throttled = self._unavailable = self._failed = 0
         self._accepted_at = -math.inf
         self._retries_left = float(RETRIES_AT_FIRST)
@@ -160,10 +162,19 @@ class Governor:
         """How many replies refused nothing: whether the queue moves."""
         return self._accepted
 
+    @contextmanager
+    def retrying(self) -> Iterator[None]:
+        """Count the lookup that tries again in this block: where several do, it is no matter of one id."""
+        self._retrying += 1
+        try:
+            yield
+        finally:
+            self._retrying -= 1
+
     @property
-    def others_wait(self) -> bool:
-        """Whether anybody waits for a grant."""
-        return self._waiting() > 0
+    def serves_several(self) -> bool:
+        """Whether more than one lookup tries again, or waits for a grant."""
+        return self._retrying > 1 or self._waiting() > 0
 
     @property
     def key_works(self) -> bool:
@@ -551,7 +562,7 @@ class Governor:
     def _serve_next(self, now: float) -> None:
         """Let one go. In an outage whoever has not asked yet: one id that always fails would make it last."""
         first, second = self._retries, self._newcomers
-        if self._asks_by_canaries:
+        if self._circuit.is_open:
             first, second = second, first
         waiter = (first or second).popleft()
         if not waiter.granted.done():

@@ -59,8 +59,8 @@ class Trail(Protocol):
         ...
 
     @property
-    def others_wait(self) -> bool:
-        """Another lookup waits for its turn."""
+    def is_one_of_several(self) -> bool:
+        """Other lookups wait for their turn, or try again."""
         ...
 
     @property
@@ -119,7 +119,7 @@ class _Rules:
 
     def _unavailable_again(self) -> bool:
         """A canary's failure is the outage's, not its lookup's, if it asked for others too."""
-        asked_for_others = self.trail.was_canary and self.trail.others_wait
+        asked_for_others = self.trail.was_canary and self.trail.is_one_of_several
         return asked_for_others or (self._failed_again() and self.trail.may_retry())
 
     def _failed_again(self) -> bool:

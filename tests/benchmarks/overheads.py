@@ -31,7 +31,7 @@ class Trail:
     progress: int = 0
     key_works: bool = True
     was_canary: bool = False
-    others_wait: bool = False
+    is_one_of_several: bool = False
     waits_alone: bool = False
 
     def may_retry(self) -> bool:

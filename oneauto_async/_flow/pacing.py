@@ -402,7 +402,8 @@ class Pacer:
         taken = [call.left for call in self._first_run if call.took_a_token]
         if taken:
             counted = enumerate(taken, start=1)
-            self._burst = max(1.0, min(most, max(number - (taken[0] - moment) * rate for number, moment in counted)))
+            least = NARROW_BURST if self._stops else 1.0  # one that was not narrow is not so because of a pace in doubt
+            self._burst = max(least, min(most, max(number - (taken[0] - moment) * rate for number, moment in counted)))
 
     def _refill(self, refused: Grant, now: float) -> None:
         """Start the copy of the bucket anew: what leaves now arrives as long after the refused call as it left."""

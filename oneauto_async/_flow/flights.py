@@ -178,7 +178,7 @@ class Flight:
             return False
         ticket = self.guests[guests[0]]
         self.seats = guests
-        self.guests = {seat: other for seat, other in self.guests.items() if other.payer is not ticket.payer}
+        self.guests = {seat: self.guests[seat] for seat in guests if self.guests[seat].payer is not ticket.payer}
         self.payer, self.pursuit = ticket.payer, ticket.pursue()
         return True
 
@@ -297,7 +297,7 @@ class Flights:
 
     def _arrive(self, flight: Flight, outcome: AnyOutcome) -> None:
         """Land; but where only the payers' budget or their leaving ended it, go on for the guests."""
-        payers = [seat for seat in flight.seats if seat not in flight.guests]
+        payers = [seat for seat in flight.seats if seat not in flight.guests or seat.is_content]
         if flight.guests and _is_of_payers(flight, outcome) and flight.change_payer():
             self._take_off(flight)
             _deliver([seat for seat in payers if not seat.gone], outcome)

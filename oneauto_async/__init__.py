@@ -5,7 +5,8 @@
 
 from ._batch import Batch
 from ._client import OneAutoClient
-from ._flow.governor import Governor, GovernorStatistics
+from ._flow.governor import Governor
+from ._flow.statistics import GovernorStatistics
 from ._structure import make_converter
 from .clock import Clock, SystemClock
 from .endpoints import CAR_BIDIRECTIONAL_CHARGING, VAN_BIDIRECTIONAL_CHARGING, Endpoint

@@ -10,7 +10,8 @@ import attrs
 from ._classify import Answer, Doubtful, QuotaUsedUp, Throttled, Unavailable, classify, request_id
 from ._flow.calls import Grant
 from ._flow.flights import Flight
-from ._flow.governor import Governor, Patience
+from ._flow.governor import Governor
+from ._flow.patience import Patience
 from ._flow.retry import RETRIABLE, Ended, pursue
 from ._report import Facts, called_off, interrupted, mismatched, turned_away, unsuccessful
 from ._structure import SchemaMismatch, structure_function

@@ -31,7 +31,7 @@ from oneauto_async import (
     ServiceUnavailableError,
 )
 from oneauto_async._flow.calls import Grant
-from oneauto_async._flow.governor import Patience
+from oneauto_async._flow.patience import Patience
 from oneauto_async.events import GateShut
 from oneauto_async.testing import LimitChange, Simulator, VirtualClock
 
@@ -328,13 +328,13 @@ def test_a_waiter_cancelled_in_the_moment_of_its_grant_gives_the_token_back(
         governor = Governor(RateLimit(1), clock=clock)
         await governor.acquire()
         unlucky = asyncio.create_task(governor.acquire())
-        serve_next = governor._serve_next
+        serve_next = governor._queue._serve_next
 
         def serve_and_cancel(now: float) -> None:
             serve_next(now)
             unlucky.cancel()
 
-        monkeypatch.setattr(governor, "_serve_next", serve_and_cancel)
+        monkeypatch.setattr(governor._queue, "_serve_next", serve_and_cancel)
         await asyncio.wait([unlucky])
         return [clock.monotonic(), (await governor.acquire()).at]
 

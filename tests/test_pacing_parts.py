@@ -15,9 +15,9 @@ from oneauto_async._flow.given import RECENT
 from oneauto_async._flow.measuring import measure, sustained
 from oneauto_async._flow.pacing import Pacer, Phase
 from oneauto_async._flow.ramp import AT_ONCE, DOUBLING, FEW, FIRST_RATE, WINDOW, Ramp
+from oneauto_async._flow.runs import COARSEST, LIKELY, explain, run_before
 from oneauto_async._flow.sharing import Sharing
 from oneauto_async._flow.stepping import FAR_AFTER, KNOWN, Steps
-from oneauto_async._flow.stops import COARSEST, LIKELY, explain, run_before
 from oneauto_async._flow.surge import FIRST, SUREST, Surge
 from oneauto_async.testing import Simulator, VirtualClock
 

@@ -1,48 +1,36 @@
 """The governor: every attempt asks it for a grant and tells it how the attempt ended.
 
 Its parts are pure and know no waiting: the bucket (pacing to a given limit), the pacer (measuring, and pacing to what
-the key really allows), the gate (429 and ``Retry-After``), the circuit (outages) and the quota. Here is the shell that
-waits: a queue, retries ahead of new ids, and a pump that runs only while someone waits.
+the key really allows), the gate (``Retry-After``), the circuits (outages, and keys that others use up) and the quota.
+Here is what each kind of news means for each of them. Those who wait stand in the queue.
 """
 
 from __future__ import annotations
 
-import asyncio
 import math
-from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import attrs
 
-from .._waiting import start
 from ..clock import Clock, SystemClock
-from ..errors import (
-    ConfigurationError,
-    DeadlineExceededError,
-    OneAutoError,
-    QuotaExceededError,
-    RateLimitedError,
-    ServiceUnavailableError,
-)
 from ..events import CircuitChanged, GateShut, Observer, QuotaUsedUp, Throttled, tell
 from ..settings import RateLimit, require_clock, require_kind
 from .bucket import TokenBucket
 from .calls import Grant
 from .circuit import Circuit
-from .gate import Cause, Closing, Gate
+from .gate import Cause, Gate
 from .pacing import Pacer, Phase
+from .patience import ENDLESS, Barriers, Patience
+from .queue import Queue, Rules
 from .quota import Quota
+from .statistics import GovernorStatistics
 
 RETRIES_AT_FIRST = 500
 RETRIES_PER_SUCCESS = 0.2
 MOST_RETRIES = 2000.0
 """Retries after failures that all lookups of a client have together: at first a whole default policy for each of a
 hundred lookups, then one more for every five answers. A service that fails all the time is not asked for ever."""
-
-
-SHORTEST_SLEEP = 1e-6
-"""Seconds: a clock that counts from far away, as in virtual time, would not move by less."""
 
 DROUGHT = 3.0
 """Seconds in which a key that worked must have refused every call to be asked by one call at a time: others use it up,
@@ -51,66 +39,6 @@ and asking more often would get no more of it."""
 MISSED, LONGEST_MISSED = 20.0, 20.0
 """Calls of a key in whose time it must have accepted none before a lookup loses patience with it, and seconds that this
 may be at most: who shares a slow key may miss a few tokens by chance; a fast one that gives nothing looks slow."""
-
-
-@attrs.frozen(kw_only=True)
-class Patience:
-    """How long one lookup is ready to stand before a shut gate.
-
-    Attributes:
-        longest_closing: seconds; a gate the service asked to be shut for longer than this is not waited for at all.
-        longest_wait: seconds; the most that may be left until a shut gate opens.
-        until: the moment on the clock by which a shut gate must be open.
-        since: the moment on the clock from which on it stands there.
-    """
-
-    longest_closing: float = math.inf
-    longest_wait: float = math.inf
-    until: float = math.inf
-    since: float = -math.inf
-
-
-@attrs.frozen(kw_only=True)
-class GovernorStatistics:
-    """What the governor is doing and has counted, for a person to read.
-
-    Attributes:
-        phase: ``"free"`` (a given limit, or none needed), ``"ramp"`` (no 429 yet, growing) or ``"track"`` (pacing to
-            the limit that was measured).
-        rate: calls per second it paces to, or ``None`` while nothing limits it.
-        level: calls that may go out now as far as the pace is concerned, or ``None``.
-        learnt: the limit the key turned out to have, for ``RateLimit.adaptive(initial=…)`` of the next run; until it
-            has refused a call what was given as ``initial``, or ``None``.
-        waiting: calls in its queue.
-        in_flight: calls that have a grant and have not ended.
-        gate: seconds until the gate opens; 0 when it is open.
-        is_outage: whether the circuit is open: a single call at a time asks whether the service is back.
-        granted: grants given so far, but for those of which nothing was sent.
-        accepted: replies that refused nothing: neither 429 nor 500 nor 503.
-        throttled: 429 replies, used-up quotas among them.
-        unavailable: 500 and 503 replies.
-        failed: calls that ended without an answer, or with one that says nothing of the key.
-    """
-
-    phase: str
-    rate: float | None
-    level: float | None
-    learnt: RateLimit | None
-    waiting: int
-    in_flight: int
-    gate: float
-    is_outage: bool
-    granted: int
-    accepted: int
-    throttled: int
-    unavailable: int
-    failed: int
-
-
-@attrs.define(eq=False)
-class _Waiter:
-    patience: Patience
-    granted: asyncio.Future[Grant]
 
 
 class Governor:
@@ -136,11 +64,8 @@ class Governor:
         self._circuit = Circuit()
         self._drought = Circuit(DROUGHT)
         self._quota = Quota()
-        self._retries: deque[_Waiter] = deque()
-        self._newcomers: deque[_Waiter] = deque()
-        self._pump: asyncio.Task[None] | None = None
-        self._stirred: asyncio.Event | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._barriers = Barriers(self._quota, self._circuit, self._drought, self._gate)
+        self._queue = Queue(self._rules(), self._clock)
         self._granted = self._returned = self._retrying = 0
         self._accepted = self._throttled = self._unavailable = self._failed = 0
         self._accepted_at = -math.inf
@@ -150,7 +75,7 @@ class Governor:
 
     def __repr__(self) -> str:
         pacing = self._bucket if self._pacer.phase is Phase.FREE else self._pacer
-        return f"<Governor {pacing}, {self._gate}, {self._waiting()} waiting>"
+        return f"<Governor {pacing}, {self._gate}, {len(self._queue)} waiting>"
 
     @property
     def clock(self) -> Clock:
@@ -174,7 +99,7 @@ class Governor:
     @property
     def serves_several(self) -> bool:
         """Whether more than one lookup tries again, or waits for a grant."""
-        return self._retrying > 1 or self._waiting() > 0
+        return self._retrying > 1 or len(self._queue) > 0
 
     @property
     def key_works(self) -> bool:
@@ -196,18 +121,17 @@ class Governor:
     def disregard(self, observers: tuple[Observer, ...]) -> None:
         """Tell these observers nothing more."""
         for observer in observers:
-            if observer in self._audience:
-                self._audience.remove(observer)  # once: another client may have the same
+            self._audience.remove(observer)  # once: another client may have the same
         self._observers = _distinct(self._audience)
 
     def acquire_at_once(self) -> Grant | None:
         """Return a grant if there is nothing to wait for."""
         now = self._clock.monotonic()
-        if self._retries or self._newcomers or self._quota.refuses(now) or self._delay(now) > 0:
+        if self._queue or self._quota.refuses(now) or self._delay(now) > 0:
             return None
         return self._grant(now)
 
-    async def acquire(self, patience: Patience = Patience(), *, retrying: bool = False) -> Grant:  # frozen
+    async def acquire(self, patience: Patience = ENDLESS, *, retrying: bool = False) -> Grant:
         """Wait for a grant. Retries go ahead of new ids; among equals the first to come is the first to go.
 
         Raises:
@@ -221,11 +145,11 @@ class Governor:
         """
         now = self._clock.monotonic()
         patience = attrs.evolve(patience, since=now)
-        if refusal := self._refusal(patience, now):
+        if refusal := self._barriers.refusal(patience, now):
             raise refusal
         if self._asks_by_canaries and not retrying:
             self._welcome(now)
-        return self.acquire_at_once() or await self._queue(patience, retrying=retrying)
+        return self.acquire_at_once() or await self._queue.wait(patience, retrying=retrying)
 
     def may_retry(self) -> bool:
         """Take one of the retries all lookups have together; say whether there was one. An outage's cost none."""
@@ -259,7 +183,7 @@ class Governor:
         self._quota.accept(grant)
         self._key_works()
         self._service_works()
-        self._stir()
+        self._queue.stir()
 
     def throttle(self, grant: Grant, retry_after: float | None) -> None:
         """Learn of a 429: the bucket is empty; with ``retry_after`` seconds all wait, if the limit is set so."""
@@ -277,7 +201,7 @@ class Governor:
             tell(self._observers, Throttled(rate=self._pacer.rate, retry_after=retry_after))
         if stop:
             self._shut(now, stop, Cause.THROTTLE)
-        self._stir()
+        self._queue.stir()
 
     def unavailable(self, grant: Grant, retry_after: float | None) -> None:
         """Learn of a 500 or 503; a ``Retry-After`` in seconds holds everyone, then one canary goes first."""
@@ -308,14 +232,14 @@ class Governor:
         self._circuit.forget(grant)
         self._drought.forget(grant)
         self._quota.forget(grant)
-        self._stir()
+        self._queue.stir()
 
     def give_back(self, grant: Grant) -> None:
         """Undo a grant for which nothing was sent: the next in line may have it."""
         self._returned += 1
         self._put_back(grant)
         self._forget(grant)
-        self._wake_pump()
+        self._queue.wake()
 
     def _put_back(self, grant: Grant) -> None:
         self._miss(grant)
@@ -334,8 +258,8 @@ class Governor:
         self._service_works()
         if self._observers:
             tell(self._observers, QuotaUsedUp())
-        self._turn_away(now)
-        self._stir()
+        self._queue.turn_away(now)
+        self._queue.stir()
 
     def statistics(self) -> GovernorStatistics:
         """Return the counts so far and the state now."""
@@ -346,7 +270,7 @@ class Governor:
             rate=None if paced is None else paced.rate,
             level=None if paced is None else paced.level(now),
             learnt=None if pacer.rate is None else RateLimit(pacer.rate, pacer.burst or 1),
-            waiting=self._waiting(),
+            waiting=len(self._queue),
             in_flight=pacer.in_flight,
             gate=self._gate.remaining(now),
             is_outage=self._circuit.is_open,
@@ -362,7 +286,20 @@ class Governor:
     def _welcome(self, now: float) -> None:
         self._circuit.welcome(now)
         self._drought.welcome(now)
-        self._wake_pump()
+        self._queue.wake()
+
+    def _rules(self) -> Rules:
+        return Rules(
+            delay=self._delay,
+            grant=self._grant,
+            give_back=self.give_back,
+            refusal=self._barriers.refusal,
+            # What has just been granted may have been a canary.
+            may_have_shut=lambda now: self._asks_by_canaries or self._quota.refuses(now),
+            # In an outage whoever has not asked yet goes first: one id that always fails would make it last.
+            begins_with_newcomers=lambda: self._circuit.is_open,
+            needs_exact_time=lambda: self._bucket is not None and self._bucket.is_narrow,
+        )
 
     @property
     def _asks_by_canaries(self) -> bool:
@@ -400,17 +337,17 @@ class Governor:
         self._quota.forget(grant)
         self._drought.forget(grant)
         self._tell_circuit(changed=self._circuit.fail(grant, now))
-        self._stir()
+        self._queue.stir()
 
     def _key_works(self) -> None:
         if self._drought.succeed():
-            self._wake_pump()
+            self._queue.wake()
 
     def _service_works(self) -> None:
         has_ended = self._circuit.succeed()
         self._tell_circuit(changed=has_ended)
         if has_ended:
-            self._wake_pump()
+            self._queue.wake()
 
     def _tell_circuit(self, *, changed: bool) -> None:
         if changed and self._observers:
@@ -422,166 +359,11 @@ class Governor:
         self._pacer.pause(now, seconds)
         if self._observers:
             tell(self._observers, GateShut(seconds=seconds, status=cause.value))
-        self._turn_away(now)
-
-    def _refusal(self, patience: Patience, now: float) -> OneAutoError | None:
-        """Say why a call with this patience is turned away at once, or ``None``."""
-        if self._quota.refuses(now):
-            return QuotaExceededError("not sent: the key's quota is used up")
-        if _outlasts(self._circuit, patience, now):
-            return ServiceUnavailableError(
-                f"not sent: the service has not answered for {self._circuit.lasts:.3g} s; "
-                "its contact is help@oneautoapi.com"
-            )
-        if _outlasts(self._drought, patience, now):
-            return RateLimitedError(f"not sent: the key has refused every call for {self._drought.lasts:.3g} s")
-        closing = self._gate.closing(now)
-        if closing is None:
-            return _late() if now >= patience.until else None
-        wait = closing.until - now
-        if closing.length > patience.longest_closing:
-            return _gate_error(closing, wait)
-        if wait > patience.longest_wait or closing.until > patience.until:
-            return DeadlineExceededError(f"not sent: calls are held back for {wait:.3g} s, beyond the time allowed")
-        return None
-
-    def _turn_away(self, now: float) -> None:
-        for waiter in (*self._retries, *self._newcomers):
-            refusal = self._refusal(waiter.patience, now)
-            if refusal is not None and not waiter.granted.done():
-                waiter.granted.set_exception(refusal)
-
-    # Waiting.
-
-    def _waiting(self) -> int:
-        return len(self._retries) + len(self._newcomers)
-
-    async def _queue(self, patience: Patience, *, retrying: bool) -> Grant:
-        self._require_own_loop()
-        queue = self._retries if retrying else self._newcomers
-        waiter = _Waiter(patience, asyncio.get_running_loop().create_future())
-        queue.append(waiter)
-        self._start_pump()
-        try:
-            return await waiter.granted
-        except BaseException:  # cancelled or turned away
-            self._give_back(queue, waiter)
-            raise
-
-    def _require_own_loop(self) -> None:
-        """Begin anew on another event loop if the last one is closed: who waited there will never be served."""
-        loop = asyncio.get_running_loop()
-        if self._loop is not None and self._loop is not loop:
-            if not self._loop.is_closed():
-                raise ConfigurationError("this governor is in use on another event loop or thread: make one for each")
-            self._retries.clear()
-            self._newcomers.clear()
-            self._pump = self._stirred = None
-        self._loop = loop
-
-    def _give_back(self, queue: deque[_Waiter], waiter: _Waiter) -> None:
-        """Return a waiter's place, or the token of a grant that came in the moment of its cancellation."""
-        if waiter in queue:
-            queue.remove(waiter)
-        elif waiter.granted.done() and waiter.granted.exception() is None:
-            self.give_back(waiter.granted.result())
-        if not self._waiting():
-            self._stop_pump()
-
-    def _start_pump(self) -> None:
-        if self._pump is None:
-            self._pump = start(self._serve_queue(), "oneauto governor")
-
-    def _stop_pump(self) -> None:
-        if self._pump is not None:
-            self._pump.cancel()
-            self._pump = None
-
-    def _wake_pump(self) -> None:
-        """Let the next in line go at once if it may: the pump may be asleep until the token after the next."""
-        self._stop_pump()
-        if self._waiting():
-            self._start_pump()
-
-    async def _serve_queue(self) -> None:
-        """Grant to one waiter after the other, each when its moment has come."""
-        try:
-            while self._waiting():
-                now = self._clock.monotonic()
-                delay = self._delay(now)
-                if delay <= 0:
-                    self._serve_next(now)
-                else:
-                    await self._wait(delay, self._longest_wait(now))
-                if self._asks_by_canaries or self._quota.refuses(now):  # what has just been granted was a canary
-                    self._turn_away(self._clock.monotonic())
-        except Exception as error:  # noqa: BLE001  # a clock that fails must not leave anyone waiting for ever
-            self._fail_everyone(error)
-        self._pump = None
-
-    def _longest_wait(self, now: float) -> float:
-        """Return the seconds until somebody has waited for as long as its patience lasts."""
-        untils = (waiter.patience.until for waiter in self._retries if not waiter.granted.done())
-        return min(untils, default=math.inf) - now
-
-    async def _wait(self, delay: float, longest: float) -> None:
-        """Wait until the next call may go out, for ``delay`` seconds or news, or until somebody loses its patience."""
-        if math.isfinite(delay):
-            await self._sleep(min(delay, max(0.0, longest)))
-        else:
-            await self._news(longest)
-        if delay > longest:
-            self._turn_away(self._clock.monotonic())
-
-    async def _news(self, longest: float) -> None:
-        """Wait until a call has ended, for at most so many seconds: only that can let the next one out."""
-        self._stirred = asyncio.Event()
-        bell = start(self._ring(max(SHORTEST_SLEEP, longest)), "oneauto governor") if math.isfinite(longest) else None
-        try:
-            await self._stirred.wait()
-        finally:
-            if bell is not None:
-                bell.cancel()
-
-    async def _ring(self, seconds: float) -> None:
-        await self._clock.sleep(seconds)
-        self._stir()
-
-    def _stir(self) -> None:
-        if self._stirred is not None:
-            self._stirred.set()
-
-    def _fail_everyone(self, error: Exception) -> None:
-        for waiter in (*self._retries, *self._newcomers):
-            if not waiter.granted.done():
-                waiter.granted.set_exception(error)
-
-    async def _sleep(self, delay: float) -> None:
-        await self._clock.sleep(max(delay, SHORTEST_SLEEP), exact=self._bucket is not None and self._bucket.is_narrow)
-
-    def _serve_next(self, now: float) -> None:
-        """Let one go. In an outage whoever has not asked yet: one id that always fails would make it last."""
-        first, second = self._retries, self._newcomers
-        if self._circuit.is_open:
-            first, second = second, first
-        waiter = (first or second).popleft()
-        if not waiter.granted.done():
-            waiter.granted.set_result(self._grant(now))
-
-
-def _late() -> OneAutoError:
-    return DeadlineExceededError("not sent again: its turn did not come within the time allowed")
+        self._queue.turn_away(now)
 
 
 def _distinct(observers: list[Observer]) -> tuple[Observer, ...]:
     return tuple(one for place, one in enumerate(observers) if one not in observers[:place])
-
-
-def _outlasts(circuit: Circuit, patience: Patience, now: float) -> bool:
-    """Tell whether an outage is too long for someone; whoever has just come waits for one more canary at least."""
-    if not circuit.is_open:
-        return False
-    return now > patience.until or (circuit.lasts > patience.longest_wait and circuit.failed_at > patience.since)
 
 
 def _make_pacer(limit: RateLimit) -> Pacer:
@@ -590,12 +372,3 @@ def _make_pacer(limit: RateLimit) -> Pacer:
     if limit.initial is not None and limit.initial.rate is not None:
         return Pacer(rate=limit.initial.rate, burst=limit.initial.burst)
     return Pacer()
-
-
-def _gate_error(closing: Closing, wait: float) -> OneAutoError:
-    if closing.cause is Cause.UNAVAILABLE:
-        text = f"not sent: the service is unavailable and asks to wait {wait:.3g} s; its contact is help@oneautoapi.com"
-        return ServiceUnavailableError(text, retry_after=wait)
-    return RateLimitedError(
-        f"not sent: the key is rate limited and the service asked for {wait:.3g} s of rest", retry_after=wait
-    )

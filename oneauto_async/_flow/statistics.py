@@ -1,0 +1,44 @@
+"""What a governor is doing and has counted, as plain data."""
+
+from __future__ import annotations
+
+import attrs
+
+from ..settings import RateLimit
+
+
+@attrs.frozen(kw_only=True)
+class GovernorStatistics:
+    """What the governor is doing and has counted, for a person to read.
+
+    Attributes:
+        phase: ``"free"`` (a given limit, or none needed), ``"ramp"`` (no 429 yet, growing) or ``"track"`` (pacing to
+            the limit that was measured).
+        rate: calls per second it paces to, or ``None`` while nothing limits it.
+        level: calls that may go out now as far as the pace is concerned, or ``None``.
+        learnt: the limit the key turned out to have, for ``RateLimit.adaptive(initial=…)`` of the next run; until it
+            has refused a call what was given as ``initial``, or ``None``.
+        waiting: calls in its queue.
+        in_flight: calls that have a grant and have not ended.
+        gate: seconds until the gate opens; 0 when it is open.
+        is_outage: whether the circuit is open: a single call at a time asks whether the service is back.
+        granted: grants given so far, but for those of which nothing was sent.
+        accepted: replies that refused nothing: neither 429 nor 500 nor 503.
+        throttled: 429 replies, used-up quotas among them.
+        unavailable: 500 and 503 replies.
+        failed: calls that ended without an answer, or with one that says nothing of the key.
+    """
+
+    phase: str
+    rate: float | None
+    level: float | None
+    learnt: RateLimit | None
+    waiting: int
+    in_flight: int
+    gate: float
+    is_outage: bool
+    granted: int
+    accepted: int
+    throttled: int
+    unavailable: int
+    failed: int

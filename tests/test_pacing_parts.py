@@ -18,6 +18,7 @@ from oneauto_async._flow.ramp import AT_ONCE, DOUBLING, FEW, FIRST_RATE, WINDOW,
 from oneauto_async._flow.runs import COARSEST, LIKELY, explain, run_before
 from oneauto_async._flow.sharing import Sharing
 from oneauto_async._flow.stepping import FAR_AFTER, KNOWN, Steps
+from oneauto_async._flow.stops import Stops
 from oneauto_async._flow.surge import FIRST, SUREST, Surge
 from oneauto_async.testing import Simulator, VirtualClock
 
@@ -133,6 +134,32 @@ def test_calls_that_leave_in_the_same_moment_leave_few_rates_to_try() -> None:
 
     assert found is not None
     assert found.rate < 10_000.0
+
+
+def test_a_stop_after_which_nothing_is_accepted_is_no_news() -> None:
+    """What earlier runs have told is not forgotten because of it."""
+    key, stops = Key(50.0, 10), Stops()
+    first = key.send_until_refused(100.0)
+    stops.start(key.history.until(first), math.inf)
+    refused = first
+    for pace in (120.0, 80.0):
+        stops.begin(refused.left, 1.0)
+        key.send(refused.left + 1.0)
+        refused = key.send_until_refused(pace)
+        found = stops.measure(key.history, refused, 50.0)
+    assert found is not None
+    error = stops.error
+
+    stops.begin(refused.left, 1e-6)
+    nothing = stops.measure(key.history, key.send(refused.left + 1e-5), 50.0)
+    assert (nothing, stops.error) == (None, error)
+    stops.begin(key.at, 1.0)
+    key.send(key.at + 1.0)
+    again = stops.measure(key.history, key.send_until_refused(80.0), 50.0)
+
+    assert again is not None
+    assert again.rate == pytest.approx(50.0, rel=0.1)
+    assert again.error <= error + 1e-9
 
 
 def test_stops_do_not_keep_a_fast_key_from_being_found(clock: VirtualClock) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import deque
 
 from .calls import REMEMBERED, Grant, History
 from .runs import Allowance, Run, explain, run_before
@@ -33,7 +32,7 @@ class Stops:
         self.seconds = 0.0
         self.error = UNKNOWN
         self._began = self._end = 0.0
-        self._runs: deque[Run] = deque(maxlen=RUNS)
+        self._runs: list[Run] = []
 
     def __bool__(self) -> bool:
         return self.seconds > 0.0
@@ -65,11 +64,11 @@ class Stops:
         before = history.until(refused)
         calls = [call for call in before if call.left > self._end]
         is_whole = len(calls) < len(before) or len(before) < REMEMBERED
-        self._runs.append(run_before(refused, calls, self._end - self._began if is_whole else 0.0))
-        while (found := explain(list(self._runs), guess)) is None and len(self._runs) > 1:
-            self._runs.popleft()  # the key allowed something else then
-        if found is not None:
-            self.error = found.error
+        runs = [*self._runs, run_before(refused, calls, self._end - self._began if is_whole else 0.0)]
+        while (found := explain(runs, guess)) is None and len(runs) > 1:
+            runs = runs[1:]  # the key allowed something else then
+        if found is not None:  # else too few calls were accepted to tell anything
+            self._runs, self.error = runs[-RUNS:], found.error
         return found
 
     def caution(self, found: Allowance) -> float:

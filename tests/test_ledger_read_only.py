@@ -10,6 +10,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Coroutine, Iterator
+from contextlib import closing
 from functools import wraps
 from pathlib import Path
 from typing import Any
@@ -138,18 +139,24 @@ async def test_what_the_living_are_doing_is_shown_as_it_is(path: Path) -> None:
         assert (await looking.spending("default", "api.example")) == Spending(billed=50, under_way=2)
 
 
+async def _is_locked_after_a_look(path: Path) -> bool:
+    """Take the write lock, look, and tell whether another process is still kept out.
+
+    Closing a file drops the locks that a process has on it, unless SQLite does the closing.
+    """
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        await looked(path)
+        done = await asyncio.to_thread(_try_to_lock, path)
+    return b"locked" in done.stderr
+
+
 @asynchronous
 async def test_a_second_look_in_one_process_takes_no_locks_away(path: Path) -> None:
-    """Closing a file drops the locks that a process has on it, unless SQLite does the closing."""
+    """While the ledger is open."""
     async with SqliteLedger(path) as ledger:
         await bought(ledger, key("1"))
-        with sqlite3.connect(path, isolation_level=None) as other:
-            other.execute("BEGIN IMMEDIATE")
-            await looked(path)
-            done = await asyncio.to_thread(_try_to_lock, path)
-            other.execute("ROLLBACK")
-        other.close()
-    assert b"locked" in done.stderr
+        assert await _is_locked_after_a_look(path)
 
 
 @asynchronous
@@ -157,14 +164,8 @@ async def test_a_look_takes_no_lock_away_where_nothing_lies_beside_the_file(path
     """As when one of two ledgers has closed and taken the journal away, and the other is about to write."""
     async with SqliteLedger(path) as ledger:
         await bought(ledger, key("1"))
-    with sqlite3.connect(path, isolation_level=None) as other:
-        other.execute("BEGIN IMMEDIATE")
-        assert [file.name for file in path.parent.iterdir()] == [path.name]
-        await looked(path)
-        done = await asyncio.to_thread(_try_to_lock, path)
-        other.execute("ROLLBACK")
-    other.close()
-    assert b"locked" in done.stderr
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
+    assert await _is_locked_after_a_look(path)
 
 
 def _try_to_lock(path: Path) -> subprocess.CompletedProcess[bytes]:

@@ -226,6 +226,26 @@ def test_a_limit_given_too_high_loses_no_id(clock: VirtualClock) -> None:
     assert simulator.total_billed == 200
 
 
+def test_a_given_limit_that_holds_again_lets_no_volley_out(clock: VirtualClock) -> None:
+    """Of two that share a slow key each finds now and then that it may have all: a full bucket is not there for it."""
+    simulator = Simulator(rate=2.5, burst=16, latency=(0.02, 0.025))
+
+    async def main() -> list[int]:
+        refused: list[int] = []
+        async with (
+            OneAutoClient.simulated(simulator, clock=clock, rate_limit=RateLimit(2.5, 16)) as one,
+            OneAutoClient.simulated(simulator, clock=clock, rate_limit=RateLimit(2.5, 16)) as other,
+        ):
+            lookups = [asyncio.ensure_future(client.lookup_many(range(300))) for client in (one, other)]
+            while not all(lookup.done() for lookup in lookups):
+                await clock.sleep(0.5)
+                refused.append(simulator.statuses[429])
+        return refused
+
+    refused = clock.run(main())[10:]  # what two full bursts at the start cost is another matter
+    assert max(later - earlier for earlier, later in pairwise(refused)) <= 3
+
+
 def test_without_a_limit_a_call_alone_never_waits(clock: VirtualClock) -> None:
     """Until a key has refused anything, one who asks one thing after the other is not held back."""
 

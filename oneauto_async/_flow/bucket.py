@@ -25,6 +25,10 @@ DELAY_STEP = 0.001
 """The weight of one call in the usual time from grant to sending, and the most of it, in seconds, that can count: a
 call that had to open a connection says nothing of the others."""
 
+UNDOUBTED = 0.2
+"""Seconds: so many of the tokens that have come in while less was used are believed to be there still. A fast key makes
+up for the others in no time; of a slow one a whole burst would be refused, one call of it after the other."""
+
 ROUNDING = 1e-9
 """A token short by less than this is whole: sums of floats are not exact."""
 
@@ -143,6 +147,10 @@ class TokenBucket:
         """Learn that a call was accepted: with no burst, the margin may shrink a little."""
         if self._spacing is not None:
             self._spacing.narrow()
+
+    def doubt(self, now: float) -> None:
+        """Learn that the limit seems to hold again: the tokens not used meanwhile may have been taken by others."""
+        self._level, self._filled_at = min(self.level(now), UNDOUBTED * self.rate), now
 
     def drain(self, now: float, *, was_early: bool) -> None:
         """Learn that the gateway's bucket is empty, as it is at every 429, and restore the cushion.

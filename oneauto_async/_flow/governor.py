@@ -177,9 +177,12 @@ class Governor:
         self._accepted, self._accepted_at = self._accepted + 1, self._clock.monotonic()
         self._retries_left = min(MOST_RETRIES, self._retries_left + RETRIES_PER_SUCCESS)
         self._leave(grant)
+        was_free = self._pacer.phase is Phase.FREE
+        self._pacer.accept(grant, self._accepted_at)
         if self._bucket is not None:
             self._bucket.accept()
-        self._pacer.accept(grant, self._accepted_at)
+            if self._pacer.phase is Phase.FREE and not was_free:
+                self._bucket.doubt(self._accepted_at)
         self._quota.accept(grant)
         self._key_works()
         self._service_works()

@@ -308,7 +308,7 @@ def test_importing_loads_only_core_dependencies() -> None:
         "import json, sys\n"
         "import attrs, cattrs, cattrs.gen, certifi, httptools, httpx, tenacity\n"
         "before = set(sys.modules)\n"
-        "import oneauto_async\n"
+        "from oneauto_async import *\n"
         "print(json.dumps(sorted({name.partition('.')[0] for name in set(sys.modules) - before})))"
     )
     assert set(loaded) - sys.stdlib_module_names == {PACKAGE}
@@ -329,9 +329,29 @@ def test_importing_needs_no_extra() -> None:
 
 def test_importing_does_not_load_the_rooms_of_other_users() -> None:
     """A service loads neither the simulator, nor the command line, nor a ledger it does not use."""
-    loaded = in_a_fresh_interpreter("import json, sys, oneauto_async; print(json.dumps(list(sys.modules)))")
+    loaded = in_a_fresh_interpreter(
+        "import json, sys; from oneauto_async import *; print(json.dumps(list(sys.modules)))"
+    )
     others = {f"{PACKAGE}.testing", f"{PACKAGE}._cli", f"{PACKAGE}.ledger", "sqlite3"}
     assert (others | {"uvicorn", "pytest", "respx", "hypothesis"}) & set(loaded) == set()
+
+
+def test_names_are_loaded_when_they_are_used() -> None:
+    """A record needs no HTTP client, and `dir` tells of all there is before any of it is loaded."""
+    loaded = in_a_fresh_interpreter(
+        "import json, sys, oneauto_async\n"
+        "assert set(oneauto_async.__all__) <= set(dir(oneauto_async))\n"
+        "oneauto_async.Found, oneauto_async.RateLimit, oneauto_async.errors.LedgerError\n"
+        "print(json.dumps(list(sys.modules)))"
+    )
+    assert {f"{PACKAGE}.outcomes", f"{PACKAGE}.settings"} <= set(loaded)
+    assert {"httpx", "cattrs", "tenacity", f"{PACKAGE}._client"}.isdisjoint(loaded)
+
+
+def test_a_misspelt_name_is_an_error() -> None:
+    """As of any module."""
+    with pytest.raises(AttributeError, match="module 'oneauto_async' has no attribute 'OnAutoClient'"):
+        _ = oneauto_async.OnAutoClient  # type: ignore[attr-defined]  # misspelt
 
 
 def test_importing_touches_nothing() -> None:
@@ -346,7 +366,7 @@ def test_importing_touches_nothing() -> None:
         "        seen.append([event, repr(args)])\n"
         "sys.addaudithook(watch)\n"
         "policy = asyncio.events._event_loop_policy\n"
-        "import oneauto_async\n"
+        "from oneauto_async import *\n"
         "seen += [['policy']] if asyncio.events._event_loop_policy is not policy else []\n"
         "loggers = [logging.getLogger(), *map(logging.getLogger, logging.root.manager.loggerDict)]\n"
         "seen += [['handler', logger.name] for logger in loggers if logger.handlers]\n"

@@ -180,8 +180,8 @@ def modules_loaded_by(name: str) -> set[str]:
 
 
 def test_loading_it_starts_nothing() -> None:
-    """The plugin is loaded in every run of pytest, so it brings neither uvicorn nor the plugins of others."""
-    assert modules_loaded_by(PLUGIN).isdisjoint({"uvicorn", "pytest_asyncio", "respx"})
+    """The plugin is loaded in every run of pytest, so it brings no client, no uvicorn and no plugins of others."""
+    assert modules_loaded_by(PLUGIN).isdisjoint({"httpx", "cattrs", "uvicorn", "pytest_asyncio", "respx"})
 
 
 def test_the_testing_package_needs_no_pytest() -> None:

@@ -79,8 +79,12 @@ class Lookup(Generic[T]):
         return self._observed(flight) if self.tools.observers else self._pursued(flight)
 
     async def _observed(self, flight: Flight) -> Outcome[T]:
-        outcome = await self._pursued(flight)
-        self._tell_of_end(outcome)
+        try:
+            outcome = await self._pursued(flight)
+        except LedgerError as error:
+            self._tell_of_end(type(error).__name__, error.billing)
+            raise
+        self._tell_of_end(type(outcome).__name__, outcome.receipt.billing)
         return outcome
 
     async def _pursued(self, flight: Flight) -> Outcome[T]:
@@ -103,7 +107,7 @@ class Lookup(Generic[T]):
         """Return the outcome after the task was cancelled: in doubt if a request was under way."""
         outcome = self._interrupted()
         if self.tools.observers:
-            self._tell_of_end(outcome)
+            self._tell_of_end(type(outcome).__name__, outcome.receipt.billing)
         return outcome
 
     def _interrupted(self) -> Outcome[T]:
@@ -250,13 +254,13 @@ class Lookup(Generic[T]):
         )
         tell(self.tools.observers, event)
 
-    def _tell_of_end(self, outcome: Outcome[T]) -> None:
+    def _tell_of_end(self, outcome: str, billing: Billing) -> None:
         event = LookupEnded(
             evdb_vehicle_id=self.vehicle_id,
-            outcome=type(outcome).__name__,
-            billing=outcome.receipt.billing,
+            outcome=outcome,
+            billing=billing,
             attempts=self.attempts,
-            elapsed=outcome.receipt.elapsed,
+            elapsed=self.tools.clock.monotonic() - self.started,
         )
         tell(self.tools.observers, event)
 

@@ -114,7 +114,7 @@ class LookupEnded:
 
     Attributes:
         evdb_vehicle_id: what it asked for.
-        outcome: the name of the outcome's class, as in ``Found``.
+        outcome: the name of the outcome's class, as in ``Found``; ``LedgerError`` if that is raised instead.
         billing: what is known of its charge.
         attempts: requests made.
         elapsed: seconds from its start.

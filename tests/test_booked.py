@@ -37,7 +37,7 @@ from oneauto_async import (
     Timeouts,
 )
 from oneauto_async._bookkeeping import host_of
-from oneauto_async.events import GateShut, QuotaUsedUp
+from oneauto_async.events import Event, GateShut, LookupEnded, QuotaUsedUp
 from oneauto_async.ledger import Entry, Ledger, MemoryLedger, Settlement, SqliteLedger, Standing, State, Terms
 from oneauto_async.ledger.records import checksum_of, headers_text
 from oneauto_async.testing import Simulator, VirtualClock
@@ -699,6 +699,21 @@ async def test_the_error_holds_what_could_not_be_written(server: RawServer) -> N
             await client.lookup(1)
     error = caught.value
     assert (error.raw, error.billing, error.status) == (ANSWER, Billing.BILLED, 200)
+
+
+@pytest.mark.parametrize(("step", "billing"), [("claim", Billing.NOT_BILLED), ("settle", Billing.BILLED)])
+@asynchronous
+async def test_observers_hear_of_the_end_of_a_lookup_that_the_ledger_failed(
+    server: RawServer, step: str, billing: Billing
+) -> None:
+    """And of what it cost."""
+    seen: list[Event] = []
+    async with client_of(server, Failing(step), observers=[seen.append]) as client:
+        with pytest.raises(LedgerError):
+            await client.lookup(1)
+
+    (end,) = [event for event in seen if isinstance(event, LookupEnded)]
+    assert (end.evdb_vehicle_id, end.outcome, end.billing) == ("1", "LedgerError", billing)
 
 
 @asynchronous

@@ -714,6 +714,22 @@ async def test_who_is_taken_to_live(path: Path, change: dict[str, str], lives: b
         assert isinstance(await here.claim(key(), ANYTHING), Busy) is lives
 
 
+@pytest.mark.parametrize("damage", ["pid = 'text'", "pid = 1 << 62", "alive_until = 'text'", "alive_until = x'00'"])
+@asynchronous
+async def test_a_process_of_which_the_row_is_damaged_is_taken_for_gone(path: Path, damage: str) -> None:
+    """What it may have sent is in doubt; should it be there still, it sends nothing that it had claimed."""
+    async with SqliteLedger(path) as other, SqliteLedger(path) as here:
+        doubtful, free = await claimed(other, key(1)), await claimed(other, key(2))
+        assert await other.mark_sent(doubtful)
+        with closing(sqlite3.connect(path, timeout=10)) as hand, hand:
+            hand.execute(f"UPDATE owners SET {damage} WHERE owner = 1")
+
+        assert isinstance(await here.claim(key(1), ANYTHING), HeldInDoubt)
+        assert isinstance(await here.claim(key(2), ANYTHING), Claim)
+        assert not await other.mark_sent(free)
+    assert asked(path, "SELECT count(*) FROM lookups WHERE state = 'in_doubt'") == [(1,)]
+
+
 # Budgets that begin within a day.
 
 

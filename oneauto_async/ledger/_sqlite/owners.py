@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import socket
 import sqlite3
@@ -10,6 +11,8 @@ from functools import cache
 from pathlib import Path
 
 import attrs
+
+from .rows import is_moment
 
 LEASE = 30.0
 """Seconds after its last sign of life that a process is taken for gone. On this machine its pid tells at once."""
@@ -61,7 +64,7 @@ def is_running(pid: int) -> bool:
         return True
     try:
         os.kill(pid, 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, OverflowError):
         return False
     except PermissionError:
         pass
@@ -102,19 +105,21 @@ def bury(connection: sqlite3.Connection, owner: int) -> None:
 
 
 def lease_of(connection: sqlite3.Connection, owner: int) -> float | None:
-    """Return until when a process is taken to live, or ``None`` if it was found gone."""
+    """Return until when a process is taken to live, or ``None`` if it was found gone. A damaged lease has run out."""
     row = connection.execute("SELECT alive_until FROM owners WHERE owner = ? AND ended_at IS NULL", (owner,)).fetchone()
-    return None if row is None else row[0]
+    if row is None:
+        return None
+    return row[0] if is_moment(row[0]) else -math.inf
 
 
 def lives(connection: sqlite3.Connection, owner: int) -> bool:
-    """Tell whether a process is still there."""
+    """Tell whether a process is still there. One with a damaged row is not: should it be, it finds its claims lost."""
     question = "SELECT machine, boot, pid_space, pid, alive_until, ended_at FROM owners WHERE owner = ?"
     row = connection.execute(question, (owner,)).fetchone()
     if row is None:
         return False
     machine, boot, pid_space, pid, alive_until, ended_at = row
-    if ended_at is not None or alive_until < time.time():
+    if ended_at is not None or not (is_moment(alive_until) and isinstance(pid, int)) or alive_until < time.time():
         return False
     return _may_run(Place(machine, boot, pid_space), pid)
 

@@ -433,7 +433,7 @@ class _Tally:
     def __init__(self) -> None:
         self._kinds: Counter[str] = Counter()
         self._billed = self._unknown = self._duplicates = self._attempts = self._wasted = 0
-        self._from_ledger = self._held = 0
+        self._from_ledger = self._doubts = 0
         self.total = 0
 
     def count(self, outcome: Outcome[Any]) -> None:
@@ -442,12 +442,10 @@ class _Tally:
         self._kinds[_kind(outcome)] += 1
         self._billed += receipt.billing is Billing.BILLED
         self._unknown += receipt.billing is Billing.UNKNOWN
+        self._doubts += receipt.doubts
         if receipt.source is not Source.NETWORK:
             self._duplicates += receipt.source is Source.JOINED
             self._from_ledger += receipt.source is Source.LEDGER
-            self._held += (
-                receipt.source is Source.LEDGER and receipt.billing is Billing.UNKNOWN and not receipt.attempts
-            )
         self._attempts += receipt.attempts
         self._wasted += receipt.wasted
 
@@ -460,7 +458,7 @@ class _Tally:
             billed=self._billed,
             not_billed=self.total - self._billed - self._unknown,
             unknown=self._unknown,
-            spent=self._billed + self._unknown - self._held,
+            spent=self._billed + self._doubts,
             attempts=self._attempts,
             wasted=self._wasted,
             elapsed=elapsed,

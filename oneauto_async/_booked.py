@@ -175,6 +175,7 @@ class BookedLookup(Lookup[T]):
         is_doubtful = self.kept.state is State.IN_DOUBT or self.doubts
         return Receipt(
             billing=Billing.UNKNOWN if is_doubtful else Billing.NOT_BILLED,
+            doubts=self.doubts,
             status=self.kept.status,
             request_id=self.kept.request_id,
             attempts=self.attempts,

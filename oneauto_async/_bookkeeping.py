@@ -173,11 +173,14 @@ class Accounts:
         return await self.ledger.standings(self.service(route), ids, terms)
 
     async def room(self, wishes: Wishes | None) -> int | None:
-        """Return how many charges the budgets still allow, or ``None`` for any number."""
-        rooms = [meter.most - meter.spent - meter.reserved for meter in self.meters(wishes or NO_WISHES)]
+        """Return how many charges the budgets still allow, or ``None`` for any number.
+
+        What others have reserved counts as allowed: it may turn out to cost nothing.
+        """
+        rooms = [meter.most - meter.spent for meter in self.meters(wishes or NO_WISHES)]
         if self._limit is not None and self.ledger is not None:
             spending = await self.ledger.spending(self._account, self._host, self._limit.since)
-            rooms.append(max(0, self._limit.most - spending.committed))
+            rooms.append(max(0, self._limit.most - spending.spent))
         return min(rooms, default=None)
 
 

@@ -181,7 +181,6 @@ class Lookup(Generic[T]):
             if self.tools.observers and self.record is not None:
                 self._tell_of_cut(asked, grant)
             raise
-        self.record = None
         self.failure = ended = self._judge(attempted)
         self._tell_governor(grant, ended)
         if self.tools.observers:
@@ -209,14 +208,15 @@ class Lookup(Generic[T]):
         return Patience(longest_closing=policy.max_retry_after, until=self.began + policy.total)
 
     def _judge(self, attempted: Attempted) -> Ended:
+        self.record = None  # it is under way no longer
         if not isinstance(attempted, Reply):
             self.reply = None
-            self.doubts += isinstance(attempted, Lost)
-            return attempted
-        self.reply = attempted
-        verdict = classify(attempted.status, attempted.headers, attempted.body, attempted.flaw)
-        self.doubts += isinstance(verdict, Doubtful)
-        return verdict
+            ended: Ended = attempted
+        else:
+            self.reply = attempted
+            ended = classify(attempted.status, attempted.headers, attempted.body, attempted.flaw)
+        self.doubts += ended.billing is Billing.UNKNOWN
+        return ended
 
     def _tell_governor(self, grant: Grant, ended: Ended) -> None:
         governor = self.tools.governor
@@ -295,6 +295,7 @@ class Lookup(Generic[T]):
         headers = {} if reply is None else {name.lower(): value for name, value in reply.headers}
         return Receipt(
             billing=billing,
+            doubts=self.doubts + self.is_sent,
             status=None if reply is None else reply.status,
             request_id=request_id(headers),
             attempts=self.attempts,

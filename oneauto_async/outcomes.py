@@ -69,6 +69,8 @@ class Receipt:
 
     Attributes:
         billing: whether *this* lookup was charged; an answer shared with another lookup is not charged again.
+        doubts: requests of this lookup that may have been charged, each, and of which nothing proves it. There may be
+            some though ``billing`` is ``BILLED``: a doubt that was sent again by ``RetryPolicy(resend_in_doubt=…)``.
         status: the last HTTP status seen, or ``None``.
         request_id: the gateway's id of the last request, to quote to the vendor.
         attempts: HTTP requests made for this lookup.
@@ -78,6 +80,7 @@ class Receipt:
     """
 
     billing: Billing = Billing.NOT_BILLED
+    doubts: int = 0
     status: int | None = None
     request_id: str | None = None
     attempts: int = 0
@@ -207,8 +210,8 @@ class BatchSummary:
         billed: lookups charged.
         not_billed: lookups not charged.
         unknown: lookups of which it is not known whether they were charged.
-        spent: lookups of this batch that were charged or may have been: ``billed``, and what of ``unknown`` was not in
-            doubt before.
+        spent: charges that this batch made or may have made: ``billed``, and each request in doubt. What was in doubt
+            before is not among them.
         attempts: HTTP requests made.
         wasted: requests turned away with 429 or 503.
         elapsed: seconds since the batch began, or that it took.

@@ -321,15 +321,32 @@ async def test_a_doubt_is_sent_again_by_policy(server: RawServer, ledger: Ledger
     """Once per lookup, whether the doubt is of this run or an earlier one; both may be charged, and both count."""
     server.on("1", breaks_off(billed=True))
     async with client_of(server, ledger, retry=RetryPolicy(resend_in_doubt=1)) as client:
-        assert isinstance(await client.lookup(1), InDoubt)
-        assert server.requests["1"] == 2
-        assert isinstance(await client.lookup(1), InDoubt)
-        assert server.requests["1"] == 3
+        outcome = await client.lookup(1)
+        assert (type(outcome), outcome.receipt.doubts, server.requests["1"]) == (InDoubt, 2, 2)
+        outcome = await client.lookup(1)
+        assert (type(outcome), outcome.receipt.doubts, server.requests["1"]) == (InDoubt, 1, 3)
         server.on("1", answers())
-        assert isinstance(await client.lookup(1), Found)
+        outcome = await client.lookup(1)
+        assert (type(outcome), outcome.receipt.doubts) == (Found, 0)
         assert (await client.lookup(1)).receipt.source is Source.LEDGER
     assert server.requests["1"] == server.bills["1"] == 4
     assert [entry.state for entry in await entries_in(ledger)] == [*[State.IN_DOUBT] * 3, State.ANSWERED]
+
+
+@asynchronous
+async def test_every_request_in_doubt_counts_as_spent(server: RawServer, ledger: Ledger) -> None:
+    """Also those of one lookup, and of one that was answered in the end; what was held before does not."""
+    server.on("1", breaks_off(billed=True))
+    server.on("2", answers_in_turn(http(504), http(200, ANSWER)))
+    async with client_of(server, ledger) as client:
+        await client.lookup(1)
+    async with client_of(server, ledger, retry=RetryPolicy(resend_in_doubt=1)) as client:
+        async with client.batch([1, 2]) as batch:
+            doubts = {outcome.evdb_vehicle_id: outcome.receipt.doubts async for outcome in batch}
+    async with client_of(server, ledger) as client, client.batch([1, 2]) as held:
+        assert [outcome.receipt.doubts async for outcome in held] == [0, 0]
+    assert (doubts, batch.summary.billed, batch.summary.unknown, batch.summary.spent) == ({"1": 1, "2": 1}, 1, 1, 3)
+    assert (held.summary.unknown, held.summary.spent) == (1, 0)
 
 
 @asynchronous

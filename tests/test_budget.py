@@ -518,6 +518,18 @@ async def test_a_plan_tells_the_most_it_can_cost(ledger: Ledger | None) -> None:
 
 
 @asynchronous
+async def test_what_others_have_reserved_makes_a_plan_no_cheaper(ledger: Ledger | None) -> None:
+    """It may come free, and then the batch may buy as much more."""
+    simulator = Simulator(latency=0.2)
+    async with OneAutoClient.simulated(simulator, ledger=ledger, budget=Budget(max_billed=10)) as client:
+        others = asyncio.ensure_future(client.lookup_many(["SIM-400", 1, 2, 3, 4]))
+        await asyncio.sleep(0.1)
+        plan = await client.plan(range(10, 30))
+        await others
+    assert plan.most_billed == 10
+
+
+@asynchronous
 async def test_an_answer_that_is_no_answer_costs_all_the_same(server: RawServer, ledger: Ledger | None) -> None:
     """A 200 that cannot be used was charged."""
     server.on("1", answers(http(200, b"")))

@@ -321,6 +321,22 @@ def test_without_the_extra_a_line_says_what_to_install() -> None:
     assert (done.returncode, done.stderr) == (2, 'the command line needs its extra: pip install "oneauto-async[cli]"\n')
 
 
+def test_ctrl_c_while_it_is_loaded_is_told_in_a_line() -> None:
+    """However little there is yet."""
+    code = (
+        "import sys\n"
+        "class Interrupts:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name == 'click': raise KeyboardInterrupt\n"
+        "sys.meta_path.insert(0, Interrupts())\n"
+        "from oneauto_async._cli import main; sys.exit(main())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment(), capture_output=True, text=True, timeout=PATIENCE, check=False
+    )
+    assert (done.returncode, done.stderr) == (130, "error: interrupted\n")
+
+
 @pytest.mark.parametrize("option", ["--help", "--version"])
 def test_help_needs_no_key_and_loads_little(option: str) -> None:
     """Neither a key, nor a client, nor what draws and serves is needed to read the help."""

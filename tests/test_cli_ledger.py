@@ -189,6 +189,25 @@ def test_doubts_are_sent_again_only_on_request(tmp_path: Path) -> None:
     assert {file.name for file in tmp_path.iterdir()} == {"ids.txt", "out.csv", "out.csv.ledger"}
 
 
+def test_every_request_in_doubt_is_told_in_money(tmp_path: Path) -> None:
+    """Also two of one id, and one whose second request was answered."""
+    source = str(listed(tmp_path, "SIM-502", "1"))
+    command = ("bulk", source, "-o", str(tmp_path / "out.csv"), "--price", "0.50", "--retry-in-doubt", "--rate", "1")
+    with serve(simulator := Simulator()) as base_url:
+        simulator.fail_next(3, 504)
+        done = oneauto(*command, env=live(base_url))
+    assert "1 billed (£0.50 at £0.50 each), 0 not billed, 3 in doubt (at most £1.50)" in done.stderr
+
+
+def test_two_runs_at_once_that_refresh_what_failed_buy_a_new_id_once(tmp_path: Path) -> None:
+    """What the other run has bought a moment ago is not what was kept before."""
+    command = ("bulk", str(listed(tmp_path, "SIM-FALSE")), "--refresh-failed", "--ledger", str(tmp_path / "books"))
+    with serve(simulator := Simulator(latency=1.5)) as base_url:
+        runs = [start(*command, "-o", str(tmp_path / f"{name}.csv"), env=live(base_url)) for name in "ab"]
+        codes = [finish(run).returncode for run in runs]
+    assert (codes, dict(simulator.bills)) == ([1, 1], {"SIM-FALSE": 1})
+
+
 def test_useless_answers_are_bought_again_only_on_request(tmp_path: Path) -> None:
     """--refresh-failed buys those alone; without it they are served as they are."""
     command = ("bulk", str(listed(tmp_path, "1", "SIM-FALSE")), "-o", str(tmp_path / "out.jsonl"))
@@ -277,6 +296,22 @@ def test_a_new_ledger_that_gets_through_less_replaces_no_older_output(tmp_path: 
         whole = oneauto(*command, env=live(base_url))
     assert (capped.returncode, kept == before, whole.returncode, output.read_bytes() == before) == (4, True, 0, False)
     assert f"output: {output}.partial; {output} was left as it was" in capped.stderr
+
+
+def test_a_run_that_fails_for_good_where_an_older_output_has_an_answer_does_not_replace_it(tmp_path: Path) -> None:
+    """Though it got through. An output of other ids, or of another program, is replaced."""
+    output = tmp_path / "out.jsonl"
+    command = ("bulk", str(listed(tmp_path, "1", "2")), "-o", str(output))
+    with serve(simulator := Simulator()) as base_url:
+        oneauto(*command, "--no-ledger", env=live(base_url))
+        before = output.read_bytes()
+        simulator.fail_next(1, 400)
+        done = oneauto(*command, env=live(base_url))
+        kept = output.read_bytes()
+        listed(tmp_path, "3", "SIM-400")
+        oneauto(*command, env=live(base_url))
+    assert (done.returncode, kept == before, output.read_bytes() == before) == (1, True, False)
+    assert f"output: {output}.partial; {output} was left as it was: it has answers that this run lacks" in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -530,7 +565,10 @@ def test_an_id_in_doubt_twice_is_resolved_by_entry(ledger: Path) -> None:
     refused = oneauto("ledger", "resolve", str(ledger), "--billed", "SIM-502")
     number = refused.stderr.partition("one of ")[2].partition(",")[0]
     resolved = oneauto("ledger", "resolve", str(ledger), "--billed", "--entries", number)
+    other = refused.stderr.partition("one of ")[2].partition(", ")[2].partition(";")[0]
     assert (refused.returncode, resolved.returncode) == (2, 0)
+    assert f"charged; it is in doubt still, as entry {other}" in resolved.stdout
+    assert "it may be asked for again" in oneauto("ledger", "resolve", str(ledger), "--billed", "SIM-502").stdout
 
 
 @posix
@@ -565,6 +603,22 @@ def test_a_name_that_is_no_file_is_refused_in_a_line(run: Run, tmp_path: Path, m
     (tmp_path / ":memory:").write_text("from another time")
     code, stdout, stderr = run("ledger", "show", ":memory:")
     assert (code, stdout, stderr.count("\n"), "MemoryLedger" in stderr) == (7, "", 1, True)
+
+
+@pytest.mark.parametrize("path", ["/", ".", ""])
+@pytest.mark.parametrize("command", ["ledger show {}", "ledger verify {}", "lookup 1 --simulate --ledger {}"])
+def test_a_folder_is_no_ledger(run: Run, command: str, path: str) -> None:
+    """Said in a line, and not blamed on the disk."""
+    code, _, stderr = run(*(path if word == "{}" else word for word in command.split()))
+    assert (code, stderr.startswith("error:"), "the path of the file" in stderr) == (7, True, True)
+
+
+@pytest.mark.parametrize("command", ["bulk", "estimate"])
+@pytest.mark.parametrize("path", ["/", ".", "./", ""])
+def test_a_folder_is_no_output(run: Run, command: str, path: str) -> None:
+    """Nor has a ledger a place beside it."""
+    code, _, stderr = run(command, str(VANS), "-o", path, "--base-url", "http://127.0.0.1:9")
+    assert (code, "is a directory: give the name of a file in it" in stderr) == (2, True)
 
 
 @pytest.mark.parametrize("command", [["show"], ["export"], ["verify"], ["resolve", "--billed", "1"]])

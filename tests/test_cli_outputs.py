@@ -36,6 +36,7 @@ from oneauto_async import (
     QuotaExceededError,
     RateLimitedError,
     Receipt,
+    UnexpectedStatusError,
 )
 from oneauto_async._cli import report
 from oneauto_async._cli.book import Book
@@ -191,6 +192,7 @@ def test_json_is_legal_or_not_written() -> None:
         (failed(QuotaExceededError("used up")), Exit.QUOTA),
         (not_sent(NotSentReason.QUOTA), Exit.QUOTA),
         (IN_DOUBT, Exit.IN_DOUBT),
+        (failed(UnexpectedStatusError("HTTP 201"), receipt=Receipt(billing=Billing.UNKNOWN)), Exit.IN_DOUBT),
         (failed(ConnectionFailedError("refused")), Exit.UNREACHABLE),
         (not_sent(NotSentReason.WRONG_ROUTE), Exit.FAILED),
     ],

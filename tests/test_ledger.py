@@ -188,6 +188,18 @@ async def test_an_attempt_that_was_not_charged_can_be_taken_back(ledger: Ledger)
 
 
 @asynchronous
+async def test_what_came_of_an_attempt_says_nothing_of_the_next(ledger: Ledger) -> None:
+    """Should the process die, a refusal's status and request id would tell the next one's doubt to be none."""
+    claim = await sent(ledger, key())
+    ledger.retract(claim, failure(status=429, request_id="refused", note="too fast"))
+    assert await ledger.mark_sent(claim)
+
+    (entry,) = await entries_of(ledger)
+    assert (entry.state, entry.attempts) == (State.SENT, 2)
+    assert (entry.status, entry.request_id, entry.note) == (None, None, None)
+
+
+@asynchronous
 async def test_services_are_never_mixed(ledger: Ledger) -> None:
     """Another account, host or endpoint is another entry (D13)."""
     others = [
@@ -419,6 +431,19 @@ async def test_spending_since_a_moment(ledger: Ledger, time_of_day: TimeOfDay, b
     assert (await ledger.spending("default", "api.example", since)).spent == len(counted)
     decision = await ledger.claim(key("new"), ANYTHING, Limit(most=len(counted), since=since))
     assert isinstance(decision, OverBudget)
+
+
+@asynchronous
+async def test_a_limit_since_a_moment_holds_though_the_clock_is_set_back(
+    ledger: Ledger, time_of_day: TimeOfDay
+) -> None:
+    """To before that moment: what is bought then counts all the same."""
+    limit = Limit(most=3, since=time_of_day.now - 60.0)
+    assert isinstance(await ledger.claim(key(1), ANYTHING, limit), Claim)
+    time_of_day.now -= 3_600.0
+
+    decisions = [await ledger.claim(key(number), ANYTHING, limit) for number in range(2, 6)]
+    assert [type(decision) for decision in decisions] == [Claim, Claim, OverBudget, OverBudget]
 
 
 # Looking.

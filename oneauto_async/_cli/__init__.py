@@ -16,4 +16,7 @@ def main() -> int:
             raise
         sys.stderr.write('the command line needs its extra: pip install "oneauto-async[cli]"\n')
         return 2
+    except KeyboardInterrupt:  # while it is loaded
+        sys.stderr.write("error: interrupted\n")
+        return 130
     return run()

@@ -348,6 +348,8 @@ def _purse(
     """Check what the options about money mean together, and return them as a `Purse`."""
     if ledger is not None and no_ledger:
         raise click.UsageError("--ledger and --no-ledger exclude each other")
+    if beside is not None and not beside.name:
+        raise click.UsageError(f"{beside} is a directory: give the name of a file in it")
     if ledger is None and beside is not None and not no_ledger:
         ledger = beside.with_name(f"{beside.name}.ledger")
     if max_cost is not None and price is None:
@@ -415,6 +417,8 @@ def _bulk(source: str, dry_run: bool, **options: Any) -> Exit:
 @_with((*_OUTPUT_CHECKED, *_OF_BULK))
 def _estimate(source: str, **options: Any) -> Exit:
     """Tell what `bulk` would buy with the same options, and the most that it could cost.
+
+    A kept answer that cost nothing (206) is taken to be of use: if it is not, it is asked for again.
 
     Nothing is sent, no key is needed, no file is left behind, and the ledger is only read. Options about pace and
     output are taken, so that one word changes, and change nothing here.

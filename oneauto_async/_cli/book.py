@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import AccessDeniedError, Billing, QuotaExceededError
 from ..outcomes import Failed, InDoubt, NotSent, NotSentReason, Source
-from .records import answered_again, exit_of, record_of, was_paid_before
+from .records import answered_again, exit_of, holds_bytes_paid_for, record_of, was_paid_before
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -27,8 +27,10 @@ class Book:
     Attributes:
         outcomes: rows per kind of outcome.
         billing: different ids per `Billing`.
-        kept: of these, the ids that a ledger had the answer for, or held in doubt, before the run.
-        saved: of these, the ids whose answers were paid for before, and are served.
+        doubts: requests made that may have been charged, and of which nothing proves it.
+        served: the ids that a ledger had the answer for.
+        held: the ids that a ledger held in doubt before the run.
+        saved: of those served, the ids whose answers were paid for before.
         is_over_budget: the budget left some out.
         attempts: requests made for the outcomes taken.
         exits: the exit codes that apply.
@@ -41,8 +43,7 @@ class Book:
         """Open the books of these rows; records go into the sink."""
         self.outcomes: Counter[str] = Counter()
         self.billing: Counter[Billing] = Counter()
-        self.kept: Counter[Billing] = Counter()
-        self.saved = 0
+        self.doubts = self.served = self.held = self.saved = 0
         self.is_over_budget = False
         self.attempts = 0
         self.exits: set[Exit] = set()
@@ -98,15 +99,21 @@ class Book:
         """Return the different ids that asking again may help and that cost nothing so far, in input order."""
         return [identifier for identifier, row in self._first_rows.items() if self._settled[row] in {_OPEN, _OWED}]
 
-    def is_settled(self, identifier: str) -> bool:
-        """Tell whether it is known what became of an id, and asking again would change nothing."""
+    def has_answer(self, identifier: str) -> bool:
+        """Tell whether the record of an id holds an answer, or what was paid for and is of no use."""
         row = self._first_rows.get(identifier)
-        return row is not None and self._settled[row] == _SETTLED
+        return row is not None and self._settled[row] == _ANSWERED
+
+    def lacks_answer(self, identifier: str) -> bool:
+        """Tell whether an id was asked for, and its record holds none."""
+        return identifier in self._first_rows and not self.has_answer(identifier)
 
     def _count(self, outcome: VanOutcome) -> None:
         self.billing[outcome.receipt.billing] += 1
+        self.doubts += outcome.receipt.doubts
         if outcome.receipt.source is Source.LEDGER:
-            self.kept[outcome.receipt.billing] += 1
+            self.served += outcome.receipt.billing is Billing.NOT_BILLED
+            self.held += outcome.receipt.billing is Billing.UNKNOWN and not outcome.receipt.attempts
             self.saved += was_paid_before(outcome.receipt)
         self.is_over_budget |= isinstance(outcome, NotSent) and outcome.reason is NotSentReason.BUDGET
         self.attempts += outcome.receipt.attempts
@@ -129,13 +136,15 @@ class Book:
             self.stranded.append(record)
 
 
-_OPEN, _OWED, _DOUBTFUL, _SETTLED = range(4)
+_OPEN, _OWED, _DOUBTFUL, _FAILED, _ANSWERED = range(5)
 
 
 def _state(outcome: VanOutcome) -> int:
     if isinstance(outcome, InDoubt):
         return _DOUBTFUL
-    return _OWED if _is_owed(outcome) else _SETTLED
+    if _is_owed(outcome):
+        return _OWED
+    return _FAILED if isinstance(outcome, Failed) and not holds_bytes_paid_for(outcome) else _ANSWERED
 
 
 def _is_owed(outcome: VanOutcome) -> bool:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from .records import Record
 
-__all__ = ["may_hold_more"]
+__all__ = ["holds_answer", "may_hold_more"]
 
 _ANSWERS = frozenset({"found", "partial", "no_data"})
 
@@ -25,11 +25,20 @@ def may_hold_more(output: Path, is_answered: Callable[[str], bool]) -> bool:
         output: an output of ``bulk``, in either format, or any other file.
         is_answered: tells of an id whether its answer is there without that file.
     """
+    return _holds(output, lambda identifier: not is_answered(identifier), if_not_ours=True)
+
+
+def holds_answer(output: Path, is_wanted: Callable[[str], bool]) -> bool:
+    """Tell whether a file surely holds an answer for one of the ids that are wanted."""
+    return _holds(output, is_wanted, if_not_ours=False)
+
+
+def _holds(output: Path, is_wanted: Callable[[str], bool], *, if_not_ours: bool) -> bool:
     try:
         with output.open(encoding="utf-8-sig", newline="") as file:
-            return any(_is_answer(record) and not is_answered(record["evdb_vehicle_id"]) for record in _records(file))
+            return any(_is_answer(record) and is_wanted(record["evdb_vehicle_id"]) for record in _records(file))
     except (OSError, ValueError, KeyError, TypeError, RecursionError, csv.Error):
-        return True
+        return if_not_ours
 
 
 def _records(file: IO[str]) -> Iterator[Record]:

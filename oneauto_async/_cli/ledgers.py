@@ -203,9 +203,16 @@ async def _resolve(ledger: SqliteLedger, ids: list[str], billed: bool, by_number
     for entry in settled:
         await ledger.resolve(entry.seq, billed=billed)
     became = "charged" if billed else "not charged"
+    left = [doubt for doubt in doubts if doubt not in settled]
     for entry in settled:
-        _print(f"{entry.key.vehicle_id} (entry {entry.seq}): {became}; it may be asked for again")
+        _print(f"{entry.key.vehicle_id} (entry {entry.seq}): {became}; {_what_now(entry, left)}")
     return Exit.OK
+
+
+def _what_now(settled: Entry, left: list[Entry]) -> str:
+    """Tell whether an id may be asked for again: not while another of its requests is in doubt."""
+    others = ", ".join(str(doubt.seq) for doubt in left if doubt.key == settled.key)
+    return f"it is in doubt still, as entry {others}" if others else "it may be asked for again"
 
 
 def _named(doubts: list[Entry], identifier: str, by_number: bool) -> Entry:

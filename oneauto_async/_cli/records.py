@@ -30,6 +30,7 @@ __all__ = [
     "answered_again",
     "exit_of",
     "flat_formats",
+    "holds_bytes_paid_for",
     "record_of",
     "was_paid_before",
 ]
@@ -99,10 +100,15 @@ def _problem(error: Exception) -> Record:
 
 def _kept(outcome: Failed | InDoubt) -> str | None:
     """Return the body of an answer that could not be used but may have been paid for: it is bought only once."""
-    receipt = outcome.receipt
-    if outcome.raw is None or (receipt.billing is Billing.NOT_BILLED and not was_paid_before(receipt)):
+    if outcome.raw is None or not holds_bytes_paid_for(outcome):
         return None
     return outcome.raw.decode(errors="backslashreplace")
+
+
+def holds_bytes_paid_for(outcome: Failed | InDoubt) -> bool:
+    """Tell whether bytes came that were, or may have been, charged for, now or before."""
+    receipt = outcome.receipt
+    return outcome.raw is not None and (receipt.billing is not Billing.NOT_BILLED or was_paid_before(receipt))
 
 
 PAID = 200
@@ -142,6 +148,8 @@ def exit_of(outcome: VanOutcome) -> Exit:
             return Exit.QUOTA
         case NotSent():
             return Exit.FAILED
+        case Failed() if outcome.receipt.billing is Billing.UNKNOWN:
+            return Exit.IN_DOUBT
         case Failed():
             return _exit_of_error(outcome.error)
         case _:

@@ -82,7 +82,7 @@ def _outcomes(job: Job) -> str:
 
 def _money(job: Job) -> str:
     billing, purse = job.book.billing, job.settings.purse
-    billed, served = billing[Billing.BILLED], job.book.kept[Billing.NOT_BILLED]
+    billed, served = billing[Billing.BILLED], job.book.served
     parts = [f"{billed} billed{purse.bill(billed)}", f"{billing[Billing.NOT_BILLED] - served} not billed", _doubts(job)]
     if purse.ledger is not None:
         worth = purse.worth(job.book.saved)
@@ -91,7 +91,8 @@ def _money(job: Job) -> str:
 
 
 def _doubts(job: Job) -> str:
-    count, earlier = job.book.billing[Billing.UNKNOWN], job.book.kept[Billing.UNKNOWN]
+    earlier = job.book.held
+    count = job.book.doubts + earlier
     worth = job.settings.purse.worth(count)
     remarks = (f"{earlier} of them before this run" if earlier else "", f"at most {worth}" if worth and count else "")
     told = ", ".join(filter(None, remarks))
@@ -114,14 +115,15 @@ def _where(job: Job, output: Path) -> str:
     if job.kept == output:
         return told
     as_it_was = "left as it was" if output.exists() else "not made"
-    return f"{told}; {output} was {as_it_was}: this run did not get through"
+    why = "this run did not get through" if job.book.left() or job.book.doubts else "it has answers that this run lacks"
+    return f"{told}; {output} was {as_it_was}: {why}"
 
 
 def _remarks(job: Job) -> Iterator[str]:
     problem = job.book.first_problem
     if problem is not None and not job.brief:
         yield printable(f"first problem: {problem['evdb_vehicle_id']}: {problem['error']}: {problem['message']}")
-    if job.book.billing[Billing.UNKNOWN]:
+    if job.book.doubts or job.book.held:
         yield from _about_doubts(job.settings.purse.ledger)
     if job.ledger_failed and job.book.has_answers:
         place = job.kept or ("standard output" if job.unnamed is None else "the file named below")

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sys
+import time
 from typing import TYPE_CHECKING
 
 from ..errors import Billing, LedgerError
 from ..outcomes import Failed, Source
-from .earlier import may_hold_more
+from .earlier import holds_answer, may_hold_more
 from .estimating import require_leave
 from .exits import Exit, RefusedError, worst
 from .outputs import FileSink, HeldSink, StreamSink, silence_stdout
@@ -97,25 +98,35 @@ async def _ask_and_close(client: OneAutoClient, job: Job) -> None:
 async def _collect(client: OneAutoClient, job: Job) -> None:
     with progress_on(job.book.total, transient=job.brief, hidden=_prints_on_terminal(job)) as progress:
         async with _shown(job, client.governor, progress):
-            await _ask_for(job.book.ids, client, job, refresh=job.settings.purse.refresh)
+            purse = job.settings.purse
+            await _ask_for(job.book.ids, client, job, purse.max_age, refresh=purse.refresh)
             if job.set_aside and job.book.trouble is None:
-                await _ask_for([outcome.evdb_vehicle_id for outcome in job.set_aside], client, job, refresh=True)
+                ids, age = [outcome.evdb_vehicle_id for outcome in job.set_aside], time.monotonic() - job.started
+                await _ask_for(ids, client, job, age, is_second=True)  # what came since, others have bought
 
 
-async def _ask_for(ids: Iterable[str], client: OneAutoClient, job: Job, *, refresh: bool = False) -> None:
+async def _ask_for(
+    ids: Iterable[str],
+    client: OneAutoClient,
+    job: Job,
+    max_age: float | None,
+    *,
+    refresh: bool = False,
+    is_second: bool = False,
+) -> None:
     batch = client.batch(
         ids,
         endpoint=job.settings.endpoint,
         concurrency=job.settings.concurrency,
         ordered=job.brief,
         deduplicate=False,  # the book has done so already, and keeps no outcomes
-        max_age=job.settings.purse.max_age,
+        max_age=max_age,
         refresh=refresh,
     )
     async with batch:
         job.batches.append(batch)
         async for outcome in batch:
-            if job.settings.purse.refresh_failed and not refresh and _is_useless(outcome):
+            if job.settings.purse.refresh_failed and not is_second and _is_useless(outcome):
                 job.set_aside.append(outcome)
             else:
                 job.book.take(outcome)
@@ -182,10 +193,11 @@ def _stays_beside(job: Job, output: Path) -> bool:
     """Tell whether this run's records and an older output may each be the only place of something paid for."""
     if job.ledger_failed:
         return True  # the next run, told to go on, replaces the output by what the ledger has
-    got_through = job.book.trouble is None and not job.book.left() and not job.book.billing[Billing.UNKNOWN]
-    if got_through or not output.exists():
+    if not output.exists():
         return False
-    return job.settings.purse.ledger is None or may_hold_more(output, job.book.is_settled)
+    if job.book.trouble is None and not job.book.left() and not job.book.billing[Billing.UNKNOWN]:  # it got through
+        return holds_answer(output, job.book.lacks_answer)
+    return job.settings.purse.ledger is None or may_hold_more(output, job.book.has_answer)
 
 
 def _reported(job: Job) -> Exit:

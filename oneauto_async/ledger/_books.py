@@ -79,7 +79,7 @@ class Store(Protocol):
         ...
 
     def mark_sent(self, seq: int, now: float) -> None:
-        """Turn ``CLAIMED`` into ``SENT``."""
+        """Turn ``CLAIMED`` into ``SENT``; what came of an attempt before says nothing of this one."""
         ...
 
     def retract(self, seq: int, last: Settlement) -> None:
@@ -149,10 +149,12 @@ class Books:
                 return Busy(past.seq)
         if refusal := self._refusal(key, terms, limit, now):
             return refusal
-        seq = self._store.add(key, self.owner, now, sending=sending)
+        # Should the clock have been set back, it counts against the limit all the same.
+        claimed_at = now if limit is None or limit.since is None else max(now, limit.since)
+        seq = self._store.add(key, self.owner, claimed_at, sending=sending)
         self.held.add(seq)
         self._taken.append(seq)
-        return Claim(seq=seq, key=key, claimed_at=now, owner=self.owner, is_sent=sending)
+        return Claim(seq=seq, key=key, claimed_at=claimed_at, owner=self.owner, is_sent=sending)
 
     def mark_sent(self, claim: Claim, now: float) -> bool:
         """Note that a request is about to leave."""

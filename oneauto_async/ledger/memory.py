@@ -190,7 +190,8 @@ class _MemoryStore:
 
     def mark_sent(self, seq: int, now: float) -> None:
         attempts = self.load(seq).attempts + 1
-        self._change(seq, state=State.SENT, billing=Billing.UNKNOWN, sent_at=now, attempts=attempts)
+        facts = {"status": None, "request_id": None, "note": None}  # they were those of the attempt before
+        self._change(seq, state=State.SENT, billing=Billing.UNKNOWN, sent_at=now, attempts=attempts, **facts)
 
     def retract(self, seq: int, last: Settlement) -> None:
         facts = {"status": last.status, "request_id": last.request_id, "note": last.note}

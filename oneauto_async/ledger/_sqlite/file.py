@@ -63,7 +63,7 @@ def close_to_others(path: Path) -> None:
 
 def companions(path: Path) -> list[Path]:
     """Return the files that SQLite keeps beside a database."""
-    return [path.with_name(path.name + ending) for ending in COMPANIONS]
+    return [Path(f"{path}{ending}") for ending in COMPANIONS]
 
 
 def _create(path: Path) -> None:

@@ -26,13 +26,15 @@ def open_to_look(path: Path, until: ExitStack) -> sqlite3.Connection:
     Raises:
         LedgerError: it is none, or not of the newest version.
     """
+    if path.is_dir():  # SQLite would say that the disk has failed
+        raise LedgerError("it is a directory: give the path of the file in it")
     connection = _looking(path, until)
     connection.execute("PRAGMA query_only = ON")
     return connection
 
 
 def _looking(path: Path, until: ExitStack) -> sqlite3.Connection:
-    log, index = (path.with_name(f"{path.name}{ending}") for ending in ("-wal", "-shm"))
+    log, index = (Path(f"{path}{ending}") for ending in ("-wal", "-shm"))
     if log.exists() and not index.exists():  # copied without it; SQLite would make one
         return _opened_copy(path, until)
     connection = _opened(f"{path.as_uri()}?{_mode(path)}", until)

@@ -194,8 +194,8 @@ class SqliteStore:
     def mark_sent(self, seq: int, now: float) -> None:
         self._write_entries()
         self._execute(
-            "UPDATE lookups SET state = 'sent', billing = 'unknown', sent_at = ?, attempts = attempts + 1 "
-            "WHERE seq = ?",
+            "UPDATE lookups SET state = 'sent', billing = 'unknown', sent_at = ?, attempts = attempts + 1, "
+            "status = NULL, request_id = NULL, note = NULL WHERE seq = ?",
             (now, seq),
         )
 

@@ -168,8 +168,8 @@ class Lookup(Generic[T]):
     async def _attempt(self) -> Ended:
         """Make one request; once any of it may have left the flight is not ended for lack of waiters."""
         governor, asked = self.tools.governor, self.tools.clock.monotonic() if self.tools.observers else 0.0
-        grant = self.early or governor.acquire_at_once()
-        if grant is None:
+        grant = self.early or (None if self.attempts else governor.acquire_at_once())
+        if grant is None:  # or it has been sent before: it may be too late for it by now
             grant = await governor.acquire(self._patience(), retrying=self.attempts > 0)
         self.early = None
         self._begin(grant)

@@ -34,6 +34,7 @@ from oneauto_async._flow.calls import Grant
 from oneauto_async._flow.patience import Patience
 from oneauto_async.events import GateShut
 from oneauto_async.testing import LimitChange, Simulator, VirtualClock
+from oneauto_async.testing.clock import VirtualEventLoop
 
 
 async def take(governor: Governor, count: int) -> list[float]:
@@ -817,3 +818,139 @@ def test_grants_that_were_given_back_do_not_quicken_the_ramp(clock: VirtualClock
     fresh, returned = clock.run(main())
 
     assert returned <= fresh
+
+
+@pytest.mark.parametrize("status", [503, 429])
+def test_an_outage_lasts_however_rarely_the_service_lets_itself_be_asked(clock: VirtualClock, status: int) -> None:
+    """Though each asks to wait two minutes: five failures in a row are an outage, and nobody waits for days."""
+    changes = [LimitChange(1, RateLimit(0.0001))] if status == 429 else []
+    wait = "120" if status == 429 else None
+    simulator = Simulator(rate=50, burst=10, latency=0.1, limit_changes=changes, retry_after=wait)
+
+    async def main() -> tuple[list[Outcome[Any]], float]:
+        async with OneAutoClient.simulated(simulator, clock=clock, max_concurrency=20) as client:
+            await client.lookup(0)
+            if status == 503:
+                simulator.fail_next(10_000, 503, retry_after="120")
+            return await client.lookup_many(range(1, 400)), clock.monotonic()
+
+    outcomes, took = clock.run(main())
+
+    assert took < 8 * 120
+    (text,) = {str(outcome.error) for outcome in outcomes[-1:] if isinstance(outcome, NotSent)}
+    assert "e+" not in text
+
+
+@pytest.mark.parametrize("is_drought", [False, True], ids=["an outage", "a drought"])
+@pytest.mark.parametrize("idle", [5.0, 100.0, 1000.0])
+def test_a_failure_after_a_rest_is_asked_about_as_soon_as_before_it(
+    clock: VirtualClock, idle: float, is_drought: bool
+) -> None:
+    """The time in which nobody asked does not make the canaries rare."""
+
+    async def main() -> float:
+        governor = Governor(RateLimit(1000, 1000), clock=clock)
+        governor.accept(await governor.acquire())
+        for _ in range(9):
+            grant = await governor.acquire()
+            await asyncio.sleep(0.5)
+            governor.throttle(grant, None) if is_drought else governor.fail(grant)
+        await asyncio.sleep(idle)
+        grant = await governor.acquire()
+        governor.throttle(grant, None) if is_drought else governor.fail(grant)
+        failed = clock.monotonic()
+        return (await governor.acquire()).at - failed
+
+    assert clock.run(main()) < 3.0
+
+
+def test_a_canary_goes_when_the_pause_is_over_that_was_asked_for(clock: VirtualClock) -> None:
+    """Not later, however long the outage has lasted; of several pauses the longest counts."""
+
+    async def main() -> float:
+        governor = Governor(clock=clock)
+        governor.accept(await governor.acquire())
+        for _ in range(8):
+            grant = await governor.acquire()
+            await asyncio.sleep(10)
+            governor.fail(grant)
+        canary = await governor.acquire()
+        governor.unavailable(canary, 2.0)
+        told = clock.monotonic()
+        return (await governor.acquire()).at - told
+
+    assert clock.run(main()) == pytest.approx(2.0, abs=0.1)
+
+
+@pytest.mark.parametrize("news", ["quota", "gate"])
+def test_a_canary_that_has_not_left_yet_is_held_back_like_any_call(clock: VirtualClock, news: str) -> None:
+    """While it is written down, the answer to a call before the outage may end the quota or shut the gate."""
+
+    async def main() -> bool:
+        governor = Governor(clock=clock)
+        governor.accept(await governor.acquire())
+        late = await governor.acquire()
+        for _ in range(5):
+            governor.fail(await governor.acquire())
+        canary = await governor.acquire()
+        assert canary.is_canary
+        assert governor.lets_leave(canary)
+        governor.quota_used_up(late) if news == "quota" else governor.throttle(late, 20.0)
+        return governor.lets_leave(canary)
+
+    assert clock.run(main()) is False
+
+
+def test_no_retry_is_sent_too_late_because_the_event_loop_was_busy(clock: VirtualClock) -> None:
+    """Neither one that waits for its turn, nor one that could go at once."""
+    simulator = Simulator()
+    simulator.fail_next(1, 503)
+
+    def be_busy() -> None:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, VirtualEventLoop)
+        loop.jump(20.0)
+
+    async def main() -> Outcome[Any]:
+        asyncio.get_running_loop().call_later(0.01, be_busy)
+        async with OneAutoClient.simulated(simulator, clock=clock, retry=RetryPolicy(total=5)) as client:
+            return await client.lookup("1")
+
+    async def queued() -> None:
+        governor = Governor(RateLimit(1, 1), clock=clock)
+        await governor.acquire()
+        asyncio.get_running_loop().call_later(0.5, be_busy)
+        await governor.acquire(Patience(until=clock.monotonic() + 2.0), retrying=True)
+
+    assert isinstance(clock.run(main()), Failed)
+    assert simulator.requests.total() == 1
+    with pytest.raises(DeadlineExceededError):
+        clock.run(queued())
+
+
+def test_a_pause_shorter_than_the_clock_can_tell_loses_no_lookup(clock: VirtualClock) -> None:
+    """A service may ask for anything."""
+    changes = [LimitChange(1, RateLimit(0.001, 10)), LimitChange(2, RateLimit(50, 10))]
+    simulator = Simulator(rate=50, burst=10, retry_after="0.000000000000000000001", limit_changes=changes)
+
+    async def main() -> set[type]:
+        async with OneAutoClient.simulated(simulator, clock=clock, max_concurrency=20) as client:
+            return set(map(type, await client.lookup_many(range(200))))
+
+    assert clock.run(main()) == {Found}
+
+
+def test_what_is_learnt_from_run_to_run_does_not_sink_without_end(clock: VirtualClock) -> None:
+    """A key that refuses everything for a while would be asked more rarely after each."""
+
+    async def main(limit: RateLimit) -> RateLimit:
+        governor = Governor(RateLimit.adaptive(initial=limit), clock=clock)
+        for _ in range(20):
+            grant = await governor.acquire()
+            await asyncio.sleep(0.05)
+            governor.throttle(grant, None)
+        learnt = governor.statistics().learnt
+        assert learnt is not None
+        return learnt
+
+    assert clock.run(main(RateLimit(0.5, 3))).rate == 0.5

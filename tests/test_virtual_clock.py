@@ -94,6 +94,16 @@ def test_time_goes_on_from_run_to_run() -> None:
     assert repr(clock) == "<VirtualClock at 16 s>"
 
 
+@pytest.mark.parametrize("start", [2.0**24 - 1, 1.8e9])
+def test_time_may_begin_far_from_zero(start: float) -> None:
+    """Such as at the seconds since 1970, where a float is coarse."""
+    clock = VirtualClock(start=start)
+
+    clock.run(clock.sleep(2.5))
+
+    assert clock.monotonic() == pytest.approx(start + 2.5, abs=1e-3)
+
+
 def test_the_time_of_day_moves_along() -> None:
     """The wall clock starts at 2026 and advances with the virtual time."""
     clock = VirtualClock()

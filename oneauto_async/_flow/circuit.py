@@ -15,10 +15,6 @@ RAREST = 60.0
 """Seconds to the first canary, then this share of the outage so far, so that a fifth of it is lost by asking rarely; at
 most so long, for one a minute is no load for anybody."""
 
-
-STALE = 2.0 * RAREST
-"""Seconds without any failure after which nobody was asking: a failure then is the first of a new outage."""
-
 AGAIN = 5.0
 """Seconds since the last failure after which whoever comes anew may ask whether an outage is over."""
 
@@ -59,6 +55,12 @@ class Circuit:
         """The seconds for which the outage is known to have lasted; 0 if there is none."""
         return max(0.0, self.failed_at - self._began) if self.is_open else 0.0
 
+    def nobody_asked(self, now: float) -> None:
+        """Learn that since the last failure nobody waited or asked: that time is no part of an outage."""
+        if self._failures:
+            self._began += now - self.failed_at
+            self.failed_at = now
+
     def welcome(self, now: float) -> None:
         """Let someone who comes anew ask, unless that was done a moment ago."""
         if self._next_canary is not None and not self._is_held:
@@ -94,7 +96,7 @@ class Circuit:
         return False
 
     def _note_failure(self, now: float) -> None:
-        if self._failures == 1 or now - self.failed_at > STALE:
+        if self._failures == 1:
             self._began = now
         self.failed_at = now
 
@@ -105,8 +107,8 @@ class Circuit:
     def hold(self, now: float, seconds: float) -> bool:
         """Learn that the service asks for a pause: a canary first when it is over. Return whether an outage began."""
         begins = not self.is_open
-        self._is_held = True
-        self._next_canary = max(now + seconds, self._next_canary or 0.0)
+        longest = self._next_canary if self._is_held and self._next_canary is not None else now
+        self._is_held, self._next_canary = True, max(now + seconds, longest)
         return begins
 
     def forget(self, grant: Grant) -> None:

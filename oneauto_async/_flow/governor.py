@@ -129,6 +129,9 @@ class Governor:
         now = self._clock.monotonic()
         if self._queue or self._quota.refuses(now) or self._delay(now) > 0:
             return None
+        if not (self._retrying or self._pacer.in_flight):
+            self._circuit.nobody_asked(now)
+            self._drought.nobody_asked(now)
         return self._grant(now)
 
     async def acquire(self, patience: Patience = ENDLESS, *, retrying: bool = False) -> Grant:
@@ -165,7 +168,7 @@ class Governor:
     def lets_leave(self, grant: Grant) -> bool:
         """Tell whether a granted call that took its time may leave still; else it is to be forgotten, and asks anew."""
         now = self._clock.monotonic()
-        return grant.is_canary or not (self._quota.refuses(now) or self._gate.remaining(now))
+        return not (self._quota.refuses(now) or self._gate.remaining(now))
 
     def sent(self, grant: Grant, moment: float) -> None:
         """Learn when the request of a grant began to leave: a connection may have had to be opened first."""

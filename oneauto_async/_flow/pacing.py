@@ -85,8 +85,9 @@ class Pacer:
 
     def __init__(self, *, ceiling: float = math.inf, rate: float | None = None, burst: float = math.inf) -> None:
         self._ceiling = min(ceiling, HIGHEST_RATE)
-        told = rate if rate is not None and math.isinf(ceiling) else ceiling
-        self._lowest = min(LOWEST_RATE, max(told / 8.0, LOWEST_GIVEN))
+        # What an earlier run has met at worst is in its guess already.
+        guess = rate if math.isinf(ceiling) else None
+        self._lowest = min(LOWEST_RATE, max(ceiling / 8.0, LOWEST_GIVEN) if guess is None else guess)
         self._phase = Phase.FREE if math.isfinite(ceiling) else Phase.RAMP if rate is None else Phase.TRACK
         self._rate = min(self._ceiling, HIGHEST_RATE if rate is None else max(self._lowest, rate))
         self._burst = burst

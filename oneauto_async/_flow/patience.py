@@ -48,11 +48,11 @@ class Barriers:
             return QuotaExceededError("not sent: the key's quota is used up")
         if _outlasts(self.circuit, patience, now):
             return ServiceUnavailableError(
-                f"not sent: the service has not answered for {self.circuit.lasts:.3g} s; "
+                f"not sent: the service has not answered for {_shown(self.circuit.lasts)} s; "
                 "its contact is help@oneautoapi.com"
             )
         if _outlasts(self.drought, patience, now):
-            return RateLimitedError(f"not sent: the key has refused every call for {self.drought.lasts:.3g} s")
+            return RateLimitedError(f"not sent: the key has refused every call for {_shown(self.drought.lasts)} s")
         if closing := self.gate.closing(now):
             return _gate_error(closing, patience, closing.until - now)
         if now >= patience.until:
@@ -72,14 +72,18 @@ def _gate_error(closing: Closing, patience: Patience, wait: float) -> OneAutoErr
     if closing.length > patience.longest_closing:
         return _rest_error(closing.cause, wait)
     if wait > patience.longest_wait or closing.until > patience.until:
-        return DeadlineExceededError(f"not sent: calls are held back for {wait:.3g} s, beyond the time allowed")
+        return DeadlineExceededError(f"not sent: calls are held back for {_shown(wait)} s, beyond the time allowed")
     return None
 
 
 def _rest_error(cause: Cause, wait: float) -> OneAutoError:
     if cause is Cause.UNAVAILABLE:
-        text = f"not sent: the service is unavailable and asks to wait {wait:.3g} s; its contact is help@oneautoapi.com"
-        return ServiceUnavailableError(text, retry_after=wait)
+        text = f"not sent: the service is unavailable and asks to wait {_shown(wait)} s"
+        return ServiceUnavailableError(f"{text}; its contact is help@oneautoapi.com", retry_after=wait)
     return RateLimitedError(
-        f"not sent: the key is rate limited and the service asked for {wait:.3g} s of rest", retry_after=wait
+        f"not sent: the key is rate limited and the service asked for {_shown(wait)} s of rest", retry_after=wait
     )
+
+
+def _shown(seconds: float) -> str:
+    return f"{seconds:.3g}" if seconds < 100.0 else f"{seconds:.0f}"

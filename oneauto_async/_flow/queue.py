@@ -148,8 +148,13 @@ class Queue:
         lines = (self._retries, self._newcomers)
         first, second = reversed(lines) if self._rules.begins_with_newcomers() else lines
         waiter = (first or second).popleft()
-        if not waiter.granted.done():
+        if waiter.granted.done():
+            return
+        refusal = self._rules.refusal(waiter.patience, now) if now >= waiter.patience.until else None
+        if refusal is None:
             waiter.granted.set_result(self._rules.grant(now))
+        else:
+            waiter.granted.set_exception(refusal)
 
     def _longest_wait(self, now: float) -> float:
         """Return the seconds until somebody has waited for as long as its patience lasts."""

@@ -49,7 +49,7 @@ class Run:
     def slowest(self) -> float:
         """The least the key can allow: nothing ran over, and all that came in was taken."""
         seconds, calls = self.steps[-1]
-        return (calls - UNSURE) / (seconds + self.filling)
+        return (calls - UNSURE) / max(NOISE, seconds + self.filling)
 
 
 def run_before(refused: Grant, calls: Iterable[Grant], filling: float) -> Run:

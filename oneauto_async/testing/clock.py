@@ -89,6 +89,8 @@ class VirtualEventLoop(asyncio.SelectorEventLoop):
         self._virtual_now = start
         self._threads_at_work = 0
         super().__init__(_JumpingSelector(self))
+        # Far from 0 a shorter timer would never be due: so late, the time cannot move by less.
+        self._clock_resolution = 1e-6
 
     def time(self) -> float:
         """Return the virtual time in seconds."""

@@ -72,6 +72,10 @@ class BookedLookup(Lookup[T]):
         """What came is no doubt, though it came in the moment of the cancellation."""
         return super()._interrupted() if self.came is None else self._outcome(self._judge(self.came))
 
+    @property
+    def _is_unanswered(self) -> bool:
+        return super()._is_unanswered and self.came is None
+
     # Before the first request.
 
     async def _claim(self) -> Outcome[T] | None:
@@ -278,6 +282,7 @@ class BookedLookup(Lookup[T]):
             await self._see_it_written()
             raise
         except Exception as error:  # whatever a ledger raises, the answer is paid for
+            self.came = came
             raise self._unwritten(came, error) from error
 
     async def _see_it_written(self) -> None:

@@ -317,7 +317,8 @@ class OneAutoClient:
             refresh: with a ledger, buy again what it holds. What is in doubt stays held.
 
         Raises:
-            LedgerError: the ledger failed. If an answer had come, it is in ``unclaimed``.
+            LedgerError: the ledger failed. If an answer had come that was, or may have been, charged, it is in
+                ``unclaimed``.
             InvalidVehicleIdError: the id cannot be one; nothing was sent.
             ClientClosedError: the client is not open; nothing was sent.
             ConfigurationError: the endpoint's class cannot be made from an answer; nothing was sent.
@@ -395,7 +396,8 @@ class OneAutoClient:
             budget: the most that this batch may spend, within what the client's allows.
             max_age, refresh: as for `lookup`, for every id.
 
-        A quota that is used up, a refused key (401, 403), a wrong route (404) and a spent budget end the batch:
+        A quota that is used up, a refused key (401, 403), a wrong route (404), a ``Retry-After`` beyond
+        ``max_retry_after``, an outage or a drought as long as `RetryPolicy.total`, and a spent budget end the batch:
         requests under way are let finish, the rest comes back `NotSent` with the reason. One failed id never loses the
         others. A ledger that fails ends it as well: `LedgerError` is raised from ``async for``.
 
@@ -489,7 +491,8 @@ class OneAutoClient:
 
         A later lookup of the id takes its own from here, or, with a ledger, from the ledger.
 
-        Bounded by a hundred per ``max_concurrency``; beyond that the oldest is dropped, and the log says so.
+        Bounded by a hundred per ``max_concurrency``; beyond that the oldest is dropped, and without a ledger the log
+        says so.
         """
         return self._flights.unclaimed
 

@@ -133,6 +133,11 @@ class Lookup(Generic[T]):
         """Whether a request is under way of which it is not sure that nothing has left."""
         return self.record is not None and (self.record.sent_at is not None or not self.record.is_kept)
 
+    @property
+    def _is_unanswered(self) -> bool:
+        """Whether a request is under way of which nothing has come."""
+        return self.is_sent
+
     def __str__(self) -> str:
         return f"evdb_vehicle_id {self.vehicle_id}"
 
@@ -181,6 +186,7 @@ class Lookup(Generic[T]):
             if self.tools.observers and self.record is not None:
                 self._tell_of_cut(asked, grant)
             raise
+        self.record = None
         self.failure = ended = self._judge(attempted)
         self._tell_governor(grant, ended)
         if self.tools.observers:
@@ -208,7 +214,6 @@ class Lookup(Generic[T]):
         return Patience(longest_closing=policy.max_retry_after, until=self.began + policy.total)
 
     def _judge(self, attempted: Attempted) -> Ended:
-        self.record = None  # it is under way no longer
         if not isinstance(attempted, Reply):
             self.reply = None
             ended: Ended = attempted
@@ -295,7 +300,7 @@ class Lookup(Generic[T]):
         headers = {} if reply is None else {name.lower(): value for name, value in reply.headers}
         return Receipt(
             billing=billing,
-            doubts=self.doubts + self.is_sent,
+            doubts=self.doubts + self._is_unanswered,
             status=None if reply is None else reply.status,
             request_id=request_id(headers),
             attempts=self.attempts,

@@ -148,7 +148,7 @@ class DeadlineExceededError(OneAutoError):
 
 
 class BudgetExceededError(OneAutoError):
-    """The budget is spent, or what is left of it is reserved: nothing was sent. Raise the budget and ask again."""
+    """The budget is spent: nothing was sent. Raise it and ask again."""
 
 
 class LedgerError(OneAutoError):

@@ -44,7 +44,7 @@ class Source(StrEnum):
     """Another lookup of the same id was already on its way; this one cost nothing more."""
     SIMULATOR = "simulator"
     LEDGER = "ledger"
-    """It was paid for before, or found free; this lookup sent nothing."""
+    """It was paid for before, found free, or is held in doubt."""
 
 
 class NotSentReason(StrEnum):
@@ -71,7 +71,7 @@ class Receipt:
         billing: whether *this* lookup was charged; an answer shared with another lookup is not charged again.
         doubts: requests of this lookup that may have been charged, each, and of which nothing proves it. There may be
             some though ``billing`` is ``BILLED``: a doubt that was sent again by ``RetryPolicy(resend_in_doubt=…)``.
-        status: the last HTTP status seen, or ``None``.
+        status: the HTTP status of the last request, or ``None`` if none came.
         request_id: the gateway's id of the last request, to quote to the vendor.
         attempts: HTTP requests made for this lookup.
         wasted: how many of them the service turned away with 429 or 503.
@@ -87,6 +87,10 @@ class Receipt:
     wasted: int = 0
     elapsed: float = 0.0
     source: Source = Source.NETWORK
+
+
+def _charge(receipt: Receipt) -> str:
+    return "billing unknown" if receipt.billing is Billing.UNKNOWN else str(receipt.billing)
 
 
 def _size(raw: bytes | None) -> str:
@@ -128,8 +132,9 @@ class Found(_Outcome, Generic[T_co]):
     def unwrap(self) -> T_co:
         """Return the record; raise `PartialDataError` (holding it) if the service marked it partial."""
         if self.partial:
+            charge = _charge(self.receipt)
             raise PartialDataError(
-                f"HTTP 206: limited content for evdb_vehicle_id {self.evdb_vehicle_id} (not billed); see .value",
+                f"HTTP 206: limited content for evdb_vehicle_id {self.evdb_vehicle_id} ({charge}); see .value",
                 value=self.value,
                 billing=self.receipt.billing,
                 status=self.receipt.status,
@@ -142,12 +147,15 @@ class Found(_Outcome, Generic[T_co]):
 
 @attrs.frozen(kw_only=True)
 class NoData(_Outcome):
-    """The service has no data for this id (204, or a 206 with nothing in it). Not charged."""
+    """The service has no data for this id (204, or a 206 with nothing in it). Not charged.
+
+    A doubt before it that was sent again, by ``RetryPolicy(resend_in_doubt=…)``, stays one in the receipt.
+    """
 
     def unwrap(self) -> NoReturn:
         """Raise `NoDataError`."""
         raise NoDataError(
-            f"HTTP {self.receipt.status}: no data for evdb_vehicle_id {self.evdb_vehicle_id} (not billed)",
+            f"HTTP {self.receipt.status}: no data for evdb_vehicle_id {self.evdb_vehicle_id} ({_charge(self.receipt)})",
             billing=self.receipt.billing,
             status=self.receipt.status,
             request_id=self.receipt.request_id,
@@ -201,12 +209,12 @@ class BatchSummary:
         total: outcomes so far; the six counts below add up to it.
         found: full records.
         partial: records the service marked partial (206).
-        no_data: ids the service has nothing for (204).
-        failed: errors of which it is known what they cost.
+        no_data: ids the service has nothing for (204, or a 206 with nothing in it).
+        failed: errors; what they cost is known, but for statuses the vendor does not list.
         in_doubt: sent, no trustworthy answer, perhaps charged.
         not_sent: ids nothing left for.
-        duplicates: outcomes shared with an equal id of the same input.
-        from_ledger: outcomes that the ledger held already; nothing was sent for them.
+        duplicates: outcomes shared with another lookup of the same id, mostly of the same input.
+        from_ledger: outcomes that the ledger had: answers, and what it holds in doubt.
         billed: lookups charged.
         not_billed: lookups not charged.
         unknown: lookups of which it is not known whether they were charged.

@@ -131,9 +131,11 @@ class RetryPolicy:
     Attributes:
         attempts: most requests for one lookup, over 429, 500, 503 and connections that failed before sending. A 429 is
             counted only if the key accepted nothing since this lookup's previous try, nor for three seconds, or for
-            the time of twenty calls of a slow key (at most 20 s): a queue that moves is no failure.
-        total: seconds from the first request to the last, waits included; also the longest a lookup waits for a shut
-            gate before its first request.
+            the time of twenty calls of a slow key (at most 20 s): a queue that moves is no failure. Nor is one of a
+            call that asked for others whether an outage is over.
+        total: seconds from the first request to the last, waits included; also the longest a lookup waits before its
+            first request for a shut gate, for the end of an outage, and for somebody else on the same ledger who buys
+            the same id.
         max_retry_after: the longest ``Retry-After`` that is waited out, in seconds. A longer one fails the lookup at
             once, and is never shortened.
         poll_interval: seconds between two polls of an answer that is not ready (202).
@@ -175,7 +177,7 @@ class RateLimit:
         rate: calls per second, from 0.000001, or ``None`` when the limit is not known.
         burst: calls the key allows at once after a rest.
         retry_after_scope: whom a ``Retry-After`` on a 429 holds: every call of the ``"key"``, or that ``"call"`` alone.
-            One on a 503 always holds all.
+            One on a 500 or 503 always holds all.
         initial: with an adaptive limit, what an earlier run has learnt.
     """
 

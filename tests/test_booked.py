@@ -37,7 +37,7 @@ from oneauto_async import (
     Timeouts,
 )
 from oneauto_async._bookkeeping import host_of
-from oneauto_async.events import Event, GateShut, LookupEnded, QuotaUsedUp
+from oneauto_async.events import AttemptEnded, Event, GateShut, LookupEnded, QuotaUsedUp
 from oneauto_async.ledger import Entry, Ledger, MemoryLedger, Settlement, SqliteLedger, Standing, State, Terms
 from oneauto_async.ledger.records import checksum_of, headers_text
 from oneauto_async.testing import Simulator, VirtualClock
@@ -723,7 +723,7 @@ async def test_the_error_holds_what_could_not_be_written(server: RawServer) -> N
 async def test_observers_hear_of_the_end_of_a_lookup_that_the_ledger_failed(
     server: RawServer, step: str, billing: Billing
 ) -> None:
-    """And of what it cost."""
+    """And of what it cost; a request that was answered was sent, though nothing is known of the key by it."""
     seen: list[Event] = []
     async with client_of(server, Failing(step), observers=[seen.append]) as client:
         with pytest.raises(LedgerError):
@@ -731,6 +731,9 @@ async def test_observers_hear_of_the_end_of_a_lookup_that_the_ledger_failed(
 
     (end,) = [event for event in seen if isinstance(event, LookupEnded)]
     assert (end.evdb_vehicle_id, end.outcome, end.billing) == ("1", "LedgerError", billing)
+    attempts = [event.verdict for event in seen if isinstance(event, AttemptEnded)]
+    assert attempts == (["CutShort"] if step == "settle" else [])
+    assert client.governor.statistics().granted == server.requests["1"]
 
 
 @asynchronous

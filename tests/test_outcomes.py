@@ -18,6 +18,7 @@ from oneauto_async.errors import (
     NoDataError,
     OneAutoError,
     PartialDataError,
+    ResponseError,
 )
 from oneauto_async.models import BidirectionalCharging
 from oneauto_async.outcomes import (
@@ -74,6 +75,13 @@ def test_no_data_unwraps_to_its_error() -> None:
     """204 is an error to those who want a record."""
     with pytest.raises(NoDataError, match=r"HTTP 204: no data for evdb_vehicle_id 2 \(not billed\)"):
         NO_DATA.unwrap()
+
+
+@pytest.mark.parametrize("outcome", [PARTIAL, NO_DATA])
+def test_an_answer_after_a_doubt_does_not_say_that_nothing_was_charged(outcome: Found[Any] | NoData) -> None:
+    """The doubt was sent again, and may have been charged."""
+    with pytest.raises(ResponseError, match=r"\(billing unknown\)"):
+        attrs.evolve(outcome, receipt=Receipt(billing=Billing.UNKNOWN, doubts=1)).unwrap()
 
 
 @pytest.mark.parametrize("outcome", [PARTIAL, NO_DATA])

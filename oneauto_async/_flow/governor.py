@@ -135,7 +135,7 @@ class Governor:
         return self._grant(now)
 
     async def acquire(self, patience: Patience = ENDLESS, *, retrying: bool = False) -> Grant:
-        """Wait for a grant. Retries go ahead of new ids; among equals the first to come is the first to go.
+        """Wait for a grant. Retries go ahead of new ids, but for an outage; among equals the first to come goes first.
 
         Raises:
             QuotaExceededError: the quota is used up.

@@ -22,8 +22,8 @@ class GovernorStatistics:
         in_flight: calls that have a grant and have not ended.
         gate: seconds until the gate opens; 0 when it is open.
         is_outage: whether the circuit is open: a single call at a time asks whether the service is back.
-        granted: grants given so far, but for those of which nothing was sent.
-        accepted: replies that refused nothing: neither 429 nor 500 nor 503.
+        granted: grants given so far, but for those given back.
+        accepted: replies that refused nothing: neither 429 nor 5xx, but for 501.
         throttled: 429 replies, used-up quotas among them.
         unavailable: 500 and 503 replies.
         failed: calls that ended without an answer, or with one that says nothing of the key.

@@ -103,7 +103,7 @@ class Ledger(Protocol):
         ...
 
     async def resolve(self, seq: int, *, billed: bool) -> Entry:
-        """Settle a doubt by what the vendor's log says; the id may then be asked for again.
+        """Settle a doubt by what the vendor's log says; the id may then be asked for again, if this was its only one.
 
         Raises:
             LedgerError: there is no such entry, or it is not in doubt.

@@ -257,7 +257,7 @@ class SqliteLedger:
         return self._order(Settling(claim, settlement, self._wall()), must=True)
 
     async def resolve(self, seq: int, *, billed: bool) -> Entry:
-        """Settle a doubt by what the vendor's log says; the id may then be asked for again."""
+        """Settle a doubt by what the vendor's log says; the id may be asked for again, if this was its only one."""
         now = self._wall()
         resolved: Entry = await self._order(lambda books: books.resolve(seq, billed, now))
         return resolved

@@ -65,16 +65,23 @@ class BookedLookup(Lookup[T]):
             return await super()._pursued(flight) if known is None else known
         except _Settled as settled:
             return settled.outcome
+        except LedgerError as error:
+            if not self.doubts or error.billing is not Billing.NOT_BILLED:
+                raise
+            raise self._left_in_doubt(flight, error) from error
         finally:
             self._give_back()
+
+    def _left_in_doubt(self, flight: Flight, error: LedgerError) -> LedgerError:
+        """Say that the ledger failed before a doubt could be sent again: it is one all the same."""
+        facts = self._facts(Billing.UNKNOWN)
+        text = f"{error}; an earlier request is in doubt"
+        self.books.keep(flight.key, failed(facts.error(InDoubtError, text), facts))
+        return LedgerError(text, billing=Billing.UNKNOWN, status=facts.receipt.status, attempts=self.attempts)
 
     def _interrupted(self) -> Outcome[T]:
         """What came is no doubt, though it came in the moment of the cancellation."""
         return super()._interrupted() if self.came is None else self._outcome(self._judge(self.came))
-
-    @property
-    def _is_unanswered(self) -> bool:
-        return super()._is_unanswered and self.came is None
 
     # Before the first request.
 
@@ -282,7 +289,6 @@ class BookedLookup(Lookup[T]):
             await self._see_it_written()
             raise
         except Exception as error:  # whatever a ledger raises, the answer is paid for
-            self.came = came
             raise self._unwritten(came, error) from error
 
     async def _see_it_written(self) -> None:

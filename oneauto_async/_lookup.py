@@ -70,6 +70,7 @@ class Lookup(Generic[T]):
     was_canary: bool = False
     wasted: int = 0
     doubts: int = 0
+    is_judged: bool = False
     reply: Reply | None = None
     record: FlightRecord | None = None
     failure: Ended | None = None
@@ -132,11 +133,6 @@ class Lookup(Generic[T]):
     def is_sent(self) -> bool:
         """Whether a request is under way of which it is not sure that nothing has left."""
         return self.record is not None and (self.record.sent_at is not None or not self.record.is_kept)
-
-    @property
-    def _is_unanswered(self) -> bool:
-        """Whether a request is under way of which nothing has come."""
-        return self.is_sent
 
     def __str__(self) -> str:
         return f"evdb_vehicle_id {self.vehicle_id}"
@@ -201,6 +197,7 @@ class Lookup(Generic[T]):
         self.grant = grant
         self.began = self.began if self.attempts else grant.at
         self.attempts += 1
+        self.is_judged = False
         self.was_canary = grant.is_canary
 
     def _left(self, _moment: float) -> None:
@@ -214,6 +211,7 @@ class Lookup(Generic[T]):
         return Patience(longest_closing=policy.max_retry_after, until=self.began + policy.total)
 
     def _judge(self, attempted: Attempted) -> Ended:
+        self.is_judged = True
         if not isinstance(attempted, Reply):
             self.reply = None
             ended: Ended = attempted
@@ -300,7 +298,7 @@ class Lookup(Generic[T]):
         headers = {} if reply is None else {name.lower(): value for name, value in reply.headers}
         return Receipt(
             billing=billing,
-            doubts=self.doubts + self._is_unanswered,
+            doubts=self.doubts + (self.is_sent and not self.is_judged),
             status=None if reply is None else reply.status,
             request_id=request_id(headers),
             attempts=self.attempts,

@@ -737,6 +737,25 @@ async def test_observers_hear_of_the_end_of_a_lookup_that_the_ledger_failed(
 
 
 @asynchronous
+async def test_a_ledger_that_fails_before_a_doubt_is_sent_again_leaves_it_a_doubt(server: RawServer) -> None:
+    """The error and what is unclaimed tell of the request that may have been charged."""
+
+    class FailsLater(MemoryLedger):
+        async def claim(self, *args: Any, **options: Any) -> Any:
+            if server.requests["1"]:
+                raise LedgerError("the disk is full")
+            return await super().claim(*args, **options)
+
+    server.on("1", breaks_off(billed=True))
+    async with client_of(server, FailsLater(), retry=RetryPolicy(resend_in_doubt=1)) as client:
+        with pytest.raises(LedgerError, match="the disk is full; an earlier request is in doubt") as caught:
+            await client.lookup(1)
+
+    (kept,) = client.unclaimed
+    assert (caught.value.billing, type(kept), kept.receipt.doubts) == (Billing.UNKNOWN, InDoubt, 1)
+
+
+@asynchronous
 async def test_a_full_disk_stops_a_batch_and_loses_nothing(server: RawServer, path: Path) -> None:
     """The same with a real file; the next run buys only what is not there."""
     ledger = SqliteLedger(path)

@@ -520,10 +520,10 @@ async def test_a_plan_tells_the_most_it_can_cost(ledger: Ledger | None) -> None:
 @asynchronous
 async def test_what_others_have_reserved_makes_a_plan_no_cheaper(ledger: Ledger | None) -> None:
     """It may come free, and then the batch may buy as much more."""
-    simulator = Simulator(latency=0.2)
+    simulator = Simulator(latency=2.0)
     async with OneAutoClient.simulated(simulator, ledger=ledger, budget=Budget(max_billed=10)) as client:
         others = asyncio.ensure_future(client.lookup_many(["SIM-400", 1, 2, 3, 4]))
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(0.5)
         plan = await client.plan(range(10, 30))
         await others
     assert plan.most_billed == 10

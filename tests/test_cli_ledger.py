@@ -12,6 +12,7 @@ import sqlite3
 import subprocess
 import sys
 from collections import Counter
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -202,10 +203,26 @@ def test_every_request_in_doubt_is_told_in_money(tmp_path: Path) -> None:
 def test_two_runs_at_once_that_refresh_what_failed_buy_a_new_id_once(tmp_path: Path) -> None:
     """What the other run has bought a moment ago is not what was kept before."""
     command = ("bulk", str(listed(tmp_path, "SIM-FALSE")), "--refresh-failed", "--ledger", str(tmp_path / "books"))
-    with serve(simulator := Simulator(latency=1.5)) as base_url:
-        runs = [start(*command, "-o", str(tmp_path / f"{name}.csv"), env=live(base_url)) for name in "ab"]
-        codes = [finish(run).returncode for run in runs]
+    with serve(simulator := Simulator(latency=4.0)) as base_url:
+        first = start(*command, "-o", str(tmp_path / "a.csv"), env=live(base_url))
+        wait_until(lambda: simulator.requests.total() == 1)
+        second = start(*command, "-o", str(tmp_path / "b.csv"), env=live(base_url))
+        codes = [finish(run).returncode for run in (first, second)]
     assert (codes, dict(simulator.bills)) == ([1, 1], {"SIM-FALSE": 1})
+
+
+@pytest.mark.parametrize("damage", ["settled_at = 'damaged'", "status = 'damaged'"])
+def test_a_damaged_answer_is_bought_again_on_request(tmp_path: Path, damage: str) -> None:
+    """Whatever its age would be; the older output, which has it, is left until then."""
+    command = ("bulk", str(listed(tmp_path, "1", "2")), "-o", str(output := tmp_path / "out.csv"))
+    with serve(simulator := Simulator()) as base_url:
+        oneauto(*command, env=live(base_url))
+        with closing(sqlite3.connect(tmp_path / "out.csv.ledger")) as hand, hand:
+            hand.execute(f"UPDATE lookups SET {damage} WHERE vehicle_id = '1'")
+        refused = oneauto(*command, env=live(base_url))
+        bought = oneauto(*command, "--refresh-failed", env=live(base_url))
+    assert (refused.returncode, bought.returncode, dict(simulator.bills)) == (7, 0, {"1": 2, "2": 1})
+    assert f"{output} was left as it was: this run did not get through" in refused.stderr
 
 
 def test_useless_answers_are_bought_again_only_on_request(tmp_path: Path) -> None:

@@ -442,8 +442,9 @@ async def test_a_limit_since_a_moment_holds_though_the_clock_is_set_back(
     assert isinstance(await ledger.claim(key(1), ANYTHING, limit), Claim)
     time_of_day.now -= 3_600.0
 
-    decisions = [await ledger.claim(key(number), ANYTHING, limit) for number in range(2, 6)]
+    decisions = [await ledger.claim(key(number), ANYTHING, limit, sending=True) for number in range(2, 6)]
     assert [type(decision) for decision in decisions] == [Claim, Claim, OverBudget, OverBudget]
+    assert {entry.sent_at for entry in await entries_of(ledger)} == {None, time_of_day.now}
 
 
 # Looking.

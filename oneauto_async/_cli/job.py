@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
+from ..errors import Billing
 from .exits import Exit
 from .interrupts import Interrupts
 
@@ -67,6 +68,12 @@ class Job:
     def ledger_failed(self) -> bool:
         """Whether an answer may have come that the ledger lacks."""
         return self.ledger_trouble is not None or Exit.LEDGER in self.book.exits
+
+    @property
+    def got_through(self) -> bool:
+        """Whether it is known of every id what became of it, and asking again would change nothing."""
+        is_open = self.book.trouble is not None or self.book.left() or self.book.billing[Billing.UNKNOWN]
+        return not (self.ledger_failed or is_open)
 
     @property
     def attempts(self) -> int:

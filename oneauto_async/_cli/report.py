@@ -115,7 +115,7 @@ def _where(job: Job, output: Path) -> str:
     if job.kept == output:
         return told
     as_it_was = "left as it was" if output.exists() else "not made"
-    why = "this run did not get through" if job.book.left() or job.book.doubts else "it has answers that this run lacks"
+    why = "it has answers that this run lacks" if job.got_through else "this run did not get through"
     return f"{told}; {output} was {as_it_was}: {why}"
 
 

@@ -101,8 +101,18 @@ async def _collect(client: OneAutoClient, job: Job) -> None:
             purse = job.settings.purse
             await _ask_for(job.book.ids, client, job, purse.max_age, refresh=purse.refresh)
             if job.set_aside and job.book.trouble is None:
-                ids, age = [outcome.evdb_vehicle_id for outcome in job.set_aside], time.monotonic() - job.started
-                await _ask_for(ids, client, job, age, is_second=True)  # what came since, others have bought
+                await _ask_again(client, job)
+
+
+async def _ask_again(client: OneAutoClient, job: Job) -> None:
+    """Buy what is kept and of no use; what came since the run began, others have bought."""
+    damaged, others = (
+        [outcome.evdb_vehicle_id for outcome in job.set_aside if _is_damaged(outcome) is wanted]
+        for wanted in (True, False)
+    )
+    await _ask_for(others, client, job, time.monotonic() - job.started, is_second=True)
+    if job.book.trouble is None:
+        await _ask_for(damaged, client, job, None, refresh=True, is_second=True)
 
 
 async def _ask_for(
@@ -137,6 +147,11 @@ async def _ask_for(
 def _is_useless(outcome: VanOutcome) -> bool:
     """Tell whether it was kept, and never will be of any use."""
     return isinstance(outcome, Failed) and outcome.receipt.source is Source.LEDGER
+
+
+def _is_damaged(outcome: VanOutcome) -> bool:
+    """Tell whether an entry is damaged: its age says nothing then."""
+    return isinstance(outcome, Failed) and isinstance(outcome.error, LedgerError)
 
 
 def _prints_on_terminal(job: Job) -> bool:
@@ -195,7 +210,7 @@ def _stays_beside(job: Job, output: Path) -> bool:
         return True  # the next run, told to go on, replaces the output by what the ledger has
     if not output.exists():
         return False
-    if job.book.trouble is None and not job.book.left() and not job.book.billing[Billing.UNKNOWN]:  # it got through
+    if job.got_through:
         return holds_answer(output, job.book.lacks_answer)
     return job.settings.purse.ledger is None or may_hold_more(output, job.book.has_answer)
 

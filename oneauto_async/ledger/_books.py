@@ -74,8 +74,8 @@ class Store(Protocol):
         """Return all entries that are claimed or sent."""
         ...
 
-    def add(self, key: LedgerKey, owner: int, now: float, *, sending: bool) -> int:
-        """Add an entry in state ``CLAIMED``, or ``SENT``; return its ``seq``."""
+    def add(self, key: LedgerKey, owner: int, claimed_at: float, sent_at: float | None) -> int:
+        """Add an entry in state ``CLAIMED``, or ``SENT`` if there is a moment for it; return its ``seq``."""
         ...
 
     def mark_sent(self, seq: int, now: float) -> None:
@@ -151,7 +151,7 @@ class Books:
             return refusal
         # Should the clock have been set back, it counts against the limit all the same.
         claimed_at = now if limit is None or limit.since is None else max(now, limit.since)
-        seq = self._store.add(key, self.owner, claimed_at, sending=sending)
+        seq = self._store.add(key, self.owner, claimed_at, now if sending else None)
         self.held.add(seq)
         self._taken.append(seq)
         return Claim(seq=seq, key=key, claimed_at=claimed_at, owner=self.owner, is_sent=sending)

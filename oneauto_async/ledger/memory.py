@@ -178,14 +178,14 @@ class _MemoryStore:
     def under_way(self) -> list[Owned]:
         return [_brief(row) for row in self._under_way.values()]
 
-    def add(self, key: LedgerKey, owner: int, now: float, *, sending: bool) -> int:
+    def add(self, key: LedgerKey, owner: int, claimed_at: float, sent_at: float | None) -> int:
         seq = len(self.rows) + 1
-        row = _Row(Entry(seq=seq, key=key, state=State.CLAIMED, billing=Billing.NOT_BILLED, claimed_at=now), owner)
-        self.rows.append(row)
+        entry = Entry(seq=seq, key=key, state=State.CLAIMED, billing=Billing.NOT_BILLED, claimed_at=claimed_at)
+        self.rows.append(row := _Row(entry, owner))
         self._by_key[key].append(row)
         self._count(row, plus)
-        if sending:
-            self.mark_sent(seq, now)
+        if sent_at is not None:
+            self.mark_sent(seq, sent_at)
         return seq
 
     def mark_sent(self, seq: int, now: float) -> None:

@@ -174,14 +174,13 @@ class SqliteStore:
 
     # Writing.
 
-    def add(self, key: LedgerKey, owner: int, now: float, *, sending: bool) -> int:
-        service, seq = self._service(key.service), self._new_seq()
+    def add(self, key: LedgerKey, owner: int, claimed_at: float, sent_at: float | None) -> int:
+        service, seq, sending = self._service(key.service), self._new_seq(), sent_at is not None
         state, billing = (State.SENT, Billing.UNKNOWN) if sending else (State.CLAIMED, Billing.NOT_BILLED)
-        sent_at = now if sending else None
         self._added.append(
-            (seq, service, key.vehicle_id, state.value, billing.value, owner, int(sending), now, sent_at)
+            (seq, service, key.vehicle_id, state.value, billing.value, owner, int(sending), claimed_at, sent_at)
         )
-        self._count(service, now, _UNDER_WAY)
+        self._count(service, claimed_at, _UNDER_WAY)
         return seq
 
     def _new_seq(self) -> int:

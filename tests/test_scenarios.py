@@ -57,6 +57,12 @@ def test_mixtures_reach_theirs(number: int, told: bool) -> None:
     require_goal(drawn(number), 0, told=told)
 
 
+@pytest.mark.parametrize("number", [34, 86, 118])
+def test_slow_keys_are_shared_by_all_who_were_told_the_limit(number: int) -> None:
+    """Two or three processes get a fair share each, and hardly any of their calls are refused."""
+    require_goal(drawn(number), 0, told=True)
+
+
 @pytest.mark.scenarios
 @HOW
 @pytest.mark.parametrize("scenario", WHATEVER_THE_SEED)

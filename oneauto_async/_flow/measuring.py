@@ -22,12 +22,24 @@ MOST_PAIRS = 64
 """Older 429s that are compared with the newest; a volley of refusals need not be compared one by one."""
 
 
+BETWEEN = 10
+"""Accepted calls between two 429s from which on they are not of the same volley."""
+
+
 @attrs.frozen
 class Interval:
-    """What the key's rate can be, in calls per second."""
+    """What the key's rate can be, in calls per second.
+
+    Attributes:
+        low, high: the least and the most.
+        refusals, accepted: how often the key was empty before, and agrees on it, and the calls accepted since the first
+            of those times.
+    """
 
     low: float = 0.0
     high: float = math.inf
+    refusals: int = 0
+    accepted: int = 0
 
     @property
     def middle(self) -> float:
@@ -66,10 +78,15 @@ def measure(history: History, newest: Grant, longest_gap: float = math.inf) -> I
         if call.fate is not Fate.REFUSED:
             walk.count(call, arrival)
             continue
-        both, pairs = known.meet(walk.interval(arrival)), pairs + 1
+        both = known.meet(walk.interval(arrival))
         if both is None:
             break  # the key allowed something else then
-        known = both
+        pairs, is_another = pairs + 1, walk.accepted - known.accepted >= BETWEEN
+        known = attrs.evolve(
+            both,
+            refusals=known.refusals + is_another,
+            accepted=walk.accepted if is_another else known.accepted,
+        )
         if pairs == MOST_PAIRS:
             break
     return known

@@ -20,6 +20,7 @@ from .calls import NOISE, REMEMBERED, Fate, Grant, History, Moment
 from .cycle import FEWEST_AGAIN, SHORTEST, UNNOTICED, Cycle
 from .measuring import Interval, measure, sustained
 from .ramp import Ramp
+from .share import Share
 from .sharing import Sharing
 from .stepping import NARROW_BURST, Steps
 from .stops import UNKNOWN, Stops
@@ -104,6 +105,7 @@ class Pacer:
         self._steps = Steps()
         self._stops = Stops()
         self._sharing = Sharing(ceiling if math.isfinite(ceiling) else rate or 0.0)
+        self._share = Share(self._ceiling) if self._ceiling < HIGHEST_RATE else None
 
         self._first_run: list[Grant] = []  # the calls up to the first 429, newest first, until the burst is known
         self._saved = 0.0  # tokens that came in since the last refused call left until that was known
@@ -199,6 +201,8 @@ class Pacer:
             return
         if self._is_narrow:
             self._step_up(now)
+        elif self._is_one_of_several:
+            self._climb(grant, now)
         elif self._surge.is_binding and self._surge.hears_of(grant.number) and self._is_overdue:
             self._go_faster(now)
 
@@ -217,7 +221,7 @@ class Pacer:
         grant.fate = Fate.REFUSED
         self._answered += 1
         self._history.heard(now - grant.left)
-        is_new = grant.number > self._episode.end
+        is_new, was_one_of_several = grant.number > self._episode.end, self._is_one_of_several
         if is_new:
             self._begin_episode(grant)
             self._shrink_burst(grant)
@@ -232,7 +236,11 @@ class Pacer:
         if not (self._is_lower or self._is_narrow or stop) and self._ceiling < HIGHEST_RATE:
             self._rate = self._episode.lowest  # to begin with, as if there were two who share it: fair, if there are
         was_free, self._is_lower, before = self._phase is Phase.FREE, True, self._rate
-        if self._is_narrow and self._phase is not Phase.RAMP:
+        if was_free:
+            self._episode.end = self._granted  # all of them left at a pace that is no more
+        if was_one_of_several and not stop and not (is_new and self._is_alone(interval)):
+            self._give_way(grant, is_new=is_new)
+        elif self._is_narrow and self._phase is not Phase.RAMP:
             self._step_down(grant, interval, is_new=is_new or was_free)
         elif is_new or self._episode.is_first or not self._stops:
             self._adopt(grant, interval, is_new=is_new)
@@ -245,6 +253,12 @@ class Pacer:
     @property
     def _is_narrow(self) -> bool:
         return self._burst < NARROW_BURST
+
+    @property
+    def _is_one_of_several(self) -> bool:
+        """Whether others seem to use a key of which it was told what it allows in all."""
+        is_measured = self._phase is Phase.TRACK and not (self._first_run or self._stops or self._is_narrow)
+        return self._share is not None and self._sharing.is_likely and is_measured
 
     @property
     def _is_far(self) -> bool:
@@ -289,7 +303,7 @@ class Pacer:
             self._first_run = self._history.until(grant)
         elif self._first_run or self._surge.raises:
             self._sharing.forget()
-        elif self._last_refused is not None:
+        elif self._last_refused is not None and not self._is_one_of_several:
             got = self._history.accepted_rate(self._last_refused, grant)
             self._sharing.compare(got, self._history.error(got, self._last_refused, grant))
         self._episode = _Episode(
@@ -302,7 +316,7 @@ class Pacer:
 
     def _shrink_burst(self, grant: Grant) -> None:
         """A bucket that was full, if the burst is the one that is known, held no more than was taken from it since."""
-        if self._last_full is not None and not self._first_run:
+        if self._last_full is not None and not (self._first_run or self._is_one_of_several):
             used = self._history.left_until(grant, self._last_full) - self._rate * (grant.left - self._last_full)
             self._burst = min(self._burst, max(NARROW_BURST, used))
             self._last_full = None
@@ -330,6 +344,25 @@ class Pacer:
             return True
         self._sharing.suspect()  # there was a cushion: somebody else has taken those tokens
         return False
+
+    def _climb(self, grant: Grant, now: float) -> None:
+        """Take a little more of a key that others use too."""
+        if grant.number > self._episode.end and self._share is not None:
+            self._change_rate(now, self._share.up(self._rate, self._behind))
+            self._free_at_ceiling()
+
+    def _give_way(self, grant: Grant, *, is_new: bool) -> None:
+        """Leave a little more of it to the others."""
+        if is_new and self._share is not None:
+            self._rate = max(self._lowest, self._share.down(min(self._rate, max(grant.pace, self._rate / 2.0))))
+            self._sharing.remember(self._rate)
+
+    def _is_alone(self, interval: Interval) -> bool:
+        """Tell whether it is its own after all, and only allows less than was told."""
+        if self._share is None or not self._share.is_all(interval.refusals, interval.accepted):
+            return False
+        self._sharing.dismiss()
+        return True
 
     def _step_up(self, now: float) -> None:
         self._change_rate(now, self._steps.up(self._cycle.length, self._behind, self._burst, is_far=self._is_far))
@@ -410,6 +443,9 @@ class Pacer:
         """Start the copy of the bucket anew: what leaves now arrives as long after the refused call as it left."""
         if self._is_narrow:
             level, excess = min(0.0, self.level(now)), 0.0
+        elif self._is_one_of_several and self._share is not None:
+            level, excess = max(-1.0, min(0.0, self.level(now))), 0.0  # what came in since, others take as well
+            self._share.begin(self._rate)
         else:
             self._saved = (now - refused.left) * self._rate
             level, excess = self._saved - self._taken_since(refused) - self._cushion, self._next_excess

@@ -44,6 +44,10 @@ class Sharing:
         """Learn of a sign of others."""
         self._doubts = ALONE_AFTER
 
+    def dismiss(self) -> None:
+        """Learn that there is nobody else."""
+        self._doubts = 0
+
     def compare(self, sample: float, error: float) -> None:
         """Compare what was accepted in a second between two 429s with what was before, each within its error."""
         last, last_error = self._sample

@@ -21,7 +21,6 @@ APART = 10.0
 MOST_PAIRS = 64
 """Older 429s that are compared with the newest; a volley of refusals need not be compared one by one."""
 
-
 BETWEEN = 10
 """Accepted calls between two 429s from which on they are not of the same volley."""
 

@@ -105,7 +105,7 @@ class Pacer:
         self._steps = Steps()
         self._stops = Stops()
         self._sharing = Sharing(ceiling if math.isfinite(ceiling) else rate or 0.0)
-        self._share = Share(self._ceiling) if self._ceiling < HIGHEST_RATE else None
+        self._share = Share(self._ceiling)
 
         self._first_run: list[Grant] = []  # the calls up to the first 429, newest first, until the burst is known
         self._saved = 0.0  # tokens that came in since the last refused call left until that was known
@@ -233,7 +233,7 @@ class Pacer:
         interval = measure(self._history, grant, self._burst / self._rate if self._is_narrow else math.inf)
         if self._contradicts_nothing(interval, stop):
             return
-        if not (self._is_lower or self._is_narrow or stop) and self._ceiling < HIGHEST_RATE:
+        if self._is_told and not (self._is_lower or self._is_narrow or stop):
             self._rate = self._episode.lowest  # to begin with, as if there were two who share it: fair, if there are
         was_free, self._is_lower, before = self._phase is Phase.FREE, True, self._rate
         if was_free:
@@ -255,10 +255,15 @@ class Pacer:
         return self._burst < NARROW_BURST
 
     @property
+    def _is_told(self) -> bool:
+        """Whether a limit was given."""
+        return self._ceiling < HIGHEST_RATE
+
+    @property
     def _is_one_of_several(self) -> bool:
         """Whether others seem to use a key of which it was told what it allows in all."""
         is_measured = self._phase is Phase.TRACK and not (self._first_run or self._stops or self._is_narrow)
-        return self._share is not None and self._sharing.is_likely and is_measured
+        return self._is_told and self._sharing.is_likely and is_measured
 
     @property
     def _is_far(self) -> bool:
@@ -347,19 +352,19 @@ class Pacer:
 
     def _climb(self, grant: Grant, now: float) -> None:
         """Take a little more of a key that others use too."""
-        if grant.number > self._episode.end and self._share is not None:
+        if grant.number > self._episode.end:
             self._change_rate(now, self._share.up(self._rate, self._behind))
             self._free_at_ceiling()
 
     def _give_way(self, grant: Grant, *, is_new: bool) -> None:
         """Leave a little more of it to the others."""
-        if is_new and self._share is not None:
+        if is_new:
             self._rate = max(self._lowest, self._share.down(min(self._rate, max(grant.pace, self._rate / 2.0))))
             self._sharing.remember(self._rate)
 
     def _is_alone(self, interval: Interval) -> bool:
         """Tell whether it is its own after all, and only allows less than was told."""
-        if self._share is None or not self._share.is_all(interval.refusals, interval.accepted):
+        if not self._share.is_all(interval.refusals, interval.accepted):
             return False
         self._sharing.dismiss()
         return True
@@ -443,7 +448,7 @@ class Pacer:
         """Start the copy of the bucket anew: what leaves now arrives as long after the refused call as it left."""
         if self._is_narrow:
             level, excess = min(0.0, self.level(now)), 0.0
-        elif self._is_one_of_several and self._share is not None:
+        elif self._is_one_of_several:
             level, excess = max(-1.0, min(0.0, self.level(now))), 0.0  # what came in since, others take as well
             self._share.begin(self._rate)
         else:
@@ -532,7 +537,7 @@ class Pacer:
 
     def _free_at_ceiling(self) -> None:
         """Leave the pacing to the given limit again once the key seems to allow it."""
-        if self._rate >= self._ceiling < HIGHEST_RATE:
+        if self._is_told and self._rate >= self._ceiling:
             self._phase = Phase.FREE
 
 

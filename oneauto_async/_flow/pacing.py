@@ -9,6 +9,7 @@ Pure: time is passed in.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from enum import Enum
 
 import attrs
@@ -16,6 +17,7 @@ import attrs
 from ..settings import LOWEST_RATE as LOWEST_GIVEN
 from . import given, surge
 from .bucket import ROUNDING
+from .burst import Burst
 from .calls import NOISE, REMEMBERED, Fate, Grant, History, Moment
 from .cycle import FEWEST_AGAIN, SHORTEST, UNNOTICED, Cycle
 from .measuring import Interval, measure, sustained
@@ -91,11 +93,10 @@ class Pacer:
         self._lowest = min(LOWEST_RATE, max(ceiling / 8.0, LOWEST_GIVEN) if guess is None else guess)
         self._phase = Phase.FREE if math.isfinite(ceiling) else Phase.RAMP if rate is None else Phase.TRACK
         self._rate = min(self._ceiling, HIGHEST_RATE if rate is None else max(self._lowest, rate))
-        self._burst = burst
+        self._burst = Burst(burst)
         self._is_lower = False  # the key has turned out to allow less than the limit that was given
         self._level = 0.0 if rate is None else max(1.0, burst / 2.0)
         self._filled_at = 0.0
-        self._last_full: float | None = None  # the moment, since the last 429
 
         self._history = History()
         self._granted = self._leaving = self._answered = self._returned = 0
@@ -107,7 +108,6 @@ class Pacer:
         self._sharing = Sharing(ceiling if math.isfinite(ceiling) else rate or 0.0)
         self._share = Share(self._ceiling)
 
-        self._first_run: list[Grant] = []  # the calls up to the first 429, newest first, until the burst is known
         self._saved = 0.0  # tokens that came in since the last refused call left until that was known
         self._episode = _Episode()
         self._last_refused: Grant | None = None  # the call that left last of all that were refused
@@ -134,7 +134,7 @@ class Pacer:
     @property
     def burst(self) -> int | None:
         """Calls the key allows at once, at most, as far as the first 429 told; ``None`` if it did not."""
-        return int(self._burst) if math.isfinite(self._burst) else None
+        return int(self._burst.calls) if self._burst.is_known else None
 
     @property
     def in_flight(self) -> int:
@@ -224,13 +224,14 @@ class Pacer:
         is_new, was_one_of_several = grant.number > self._episode.end, self._is_one_of_several
         if is_new:
             self._begin_episode(grant)
-            self._shrink_burst(grant)
+            if not (self._first_run or self._is_one_of_several):
+                self._burst.shrink(self._history, grant, self._rate)
         self._episode.refusals += 1
         if self._last_refused is None or grant.left >= self._last_refused.left:
             self._last_refused = grant
         if self._episode.is_first:
             self._guess(grant, now, is_new=is_new)
-        interval = measure(self._history, grant, self._burst / self._rate if self._is_narrow else math.inf)
+        interval = measure(self._history, grant, self._burst.calls / self._rate if self._is_narrow else math.inf)
         if self._contradicts_nothing(interval, stop):
             return
         if self._is_told and not (self._is_lower or self._is_narrow or stop):
@@ -252,7 +253,11 @@ class Pacer:
 
     @property
     def _is_narrow(self) -> bool:
-        return self._burst < NARROW_BURST
+        return self._burst.is_narrow
+
+    @property
+    def _first_run(self) -> Sequence[Grant]:
+        return self._burst.first_run
 
     @property
     def _is_told(self) -> bool:
@@ -275,15 +280,15 @@ class Pacer:
         """The most calls that may go out at once: after a rest, what is known to be allowed."""
         if self._is_narrow:
             return 1.0
-        if self._first_run or self._stops or math.isinf(self._burst):
+        if self._first_run or self._stops or not self._burst.is_known:
             return NO_ROOM
-        return max(NO_ROOM, self._burst - self._cushion)
+        return max(NO_ROOM, self._burst.calls - self._cushion)
 
     @property
     def _cushion(self) -> float:
         if self._is_narrow:
             return 0.0
-        return min(CUSHION + max(NOISE, self._history.noise) * self._rate, (self._burst - 1.0) / 2.0)
+        return min(CUSHION + max(NOISE, self._history.noise) * self._rate, (self._burst.calls - 1.0) / 2.0)
 
     @property
     def _behind(self) -> float:
@@ -293,7 +298,7 @@ class Pacer:
     @property
     def _hidden(self) -> float:
         """The tokens there may be in the gateway's bucket: so many calls more than come in go unnoticed."""
-        burst = UNSEEN * self._burst if self._sharing.is_likely else self._burst
+        burst = UNSEEN * self._burst.calls if self._sharing.is_likely else self._burst.calls
         most = min(burst, LONGEST_BURST * self._rate)
         return 1.0 + (min(most, self._saved) if self._episode.is_first and not self._stops else most)
 
@@ -305,7 +310,7 @@ class Pacer:
             self._cycle.ended(self._episode.refusals)
         is_first = self._phase is Phase.RAMP
         if is_first:
-            self._first_run = self._history.until(grant)
+            self._burst.first_run = self._history.until(grant)
         elif self._first_run or self._surge.raises:
             self._sharing.forget()
         elif self._last_refused is not None and not self._is_one_of_several:
@@ -319,19 +324,9 @@ class Pacer:
             lowest=0.0 if self._first_run else self._rate / 2.0,
         )
 
-    def _shrink_burst(self, grant: Grant) -> None:
-        """A bucket that was full, if the burst is the one that is known, held no more than was taken from it since."""
-        if self._last_full is not None and not (self._first_run or self._is_one_of_several):
-            used = self._history.left_until(grant, self._last_full) - self._rate * (grant.left - self._last_full)
-            self._burst = min(self._burst, max(NARROW_BURST, used))
-            self._last_full = None
-
     def _guess(self, grant: Grant, now: float, *, is_new: bool) -> None:
         """The first refusals tell how many calls there were in the bucket, at most, and hardly what the rate is."""
-        taken = sum(call.took_a_token for call in self._first_run)
-        if self._granted > REMEMBERED:
-            taken = max(taken, self._heard)
-        self._burst = max(1.0, float(taken))
+        self._burst.guess(self._heard if self._granted > REMEMBERED else 0)
         if self._is_narrow:  # from above: each refusal lowers it, but for one that is heard late
             rate = max(self._lowest, self._history.sending_rate(grant, now) / 2.0)
             if is_new or (rate < self._rate and now - grant.left < LATE * self._history.trip):
@@ -370,14 +365,14 @@ class Pacer:
         return True
 
     def _step_up(self, now: float) -> None:
-        self._change_rate(now, self._steps.up(self._cycle.length, self._behind, self._burst, is_far=self._is_far))
+        self._change_rate(now, self._steps.up(self._cycle.length, self._behind, self._burst.calls, is_far=self._is_far))
         self._free_at_ceiling()
 
     def _step_down(self, grant: Grant, interval: Interval, *, is_new: bool) -> None:
         if not is_new:
             return
         self._phase = Phase.TRACK
-        self._first_run = []
+        self._burst.settle()
         rate = self._steps.down(min(grant.pace, 2.0 * self._rate))
         self._rate = max(self._lowest, min(self._ceiling, rate, interval.high))
         self._cycle.lengthen(self._rate, self._history.trip * self._rate, grant.left, self._sharing)
@@ -393,7 +388,8 @@ class Pacer:
         rate = interval.middle if is_known else min(interval.clamp(self._rate), max(self._rate, grant.pace))
         self._rate = min(self._ceiling, max(rate, self._episode.lowest, self._lowest))
         if is_known and not self._stops:
-            self._settle_burst()
+            self._bound_burst()
+            self._burst.settle()
         if is_new:
             if is_known:
                 self._sharing.remember(self._rate)
@@ -402,7 +398,7 @@ class Pacer:
 
     def _after_surge(self, grant: Grant, interval: Interval) -> tuple[Interval, bool]:
         """Return what the rate can be if the bucket may have run over before the surge; and whether it must have."""
-        found = sustained(self._history, grant, self._refused_at.at, self._burst).interval
+        found = sustained(self._history, grant, self._refused_at.at, self._burst.calls).interval
         has_risen = found.low > interval.high
         if has_risen:
             self._history.forget(self._surge.began.at)
@@ -423,26 +419,17 @@ class Pacer:
     def _learn_from_stop(self, grant: Grant, now: float, stop: float, before: float, *, is_new: bool) -> None:
         """Run below the measured rate where every 429 stops all calls, and come near the limit rarely."""
         if is_new and self._stops and not self._is_narrow:
-            self._stops.start(self._first_run, self._burst)
+            self._stops.start(self._first_run, self._burst.calls)
             found = self._stops.measure(self._history, grant, before)
             if found is not None:
-                self._burst, self._first_run = found.burst, []
+                self._burst.settle(found.burst)
                 self._rate = min(self._ceiling, max(self._lowest, self._stops.caution(found)))
                 self._cycle.spread_stops(self._rate, stop, found.error)
         self._stops.begin(now, stop)
 
-    def _settle_burst(self) -> None:
-        """The rate is known: what the key took before the first 429 beyond what came in was its burst."""
-        self._bound_burst(self._rate, math.inf)
-        self._first_run = []
-
-    def _bound_burst(self, rate: float, most: float) -> None:
-        """The key began with a full bucket: it took no more before the first 429 than that and what came in."""
-        taken = [call.left for call in self._first_run if call.took_a_token]
-        if taken:
-            counted = enumerate(taken, start=1)
-            least = NARROW_BURST if self._stops else 1.0  # one that was not narrow is not so because of a pace in doubt
-            self._burst = max(least, min(most, max(number - (taken[0] - moment) * rate for number, moment in counted)))
+    def _bound_burst(self, most: float = math.inf) -> None:
+        # One that was not narrow is not so because of a pace in doubt.
+        self._burst.bound(self._rate, least=NARROW_BURST if self._stops else 1.0, most=most)
 
     def _refill(self, refused: Grant, now: float) -> None:
         """Start the copy of the bucket anew: what leaves now arrives as long after the refused call as it left."""
@@ -481,7 +468,7 @@ class Pacer:
         if unused > IDLE * self.pace:
             self._history.pause(now - unused / self.pace, now)
         if unused >= 0.0 and self._depth > NO_ROOM:
-            self._last_full = now
+            self._burst.be_full(now)
 
     # Growing.
 
@@ -521,13 +508,13 @@ class Pacer:
     def _rise(self, now: float) -> None:
         """Take the pace that has proved to be allowed for the rate, and go on from there."""
         self._change_rate(now, 1.0 + self._surge.excess)
-        self._bound_burst(self._rate, self._burst)
+        self._bound_burst(self._burst.calls)
         self._free_at_ceiling()
         if not self._episode.is_first or self._last_refused is None:
             self._surge.rise(max(surge.LARGEST, self._most_excess) if self._stops else surge.SUREST)
             return
         self._saved = (now - self._last_refused.left) * self._rate - self._taken_since(self._last_refused)
-        if self._saved > self._burst:  # at this rate the bucket has run over
+        if self._saved > self._burst.calls:  # at this rate the bucket has run over
             self._history.pause(self._refused_at.at, now)
         self._surge.rise(surge.SUREST if self._surge.raises >= surge.GUESS_STEPS else None)
 

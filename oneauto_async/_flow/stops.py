@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from .calls import REMEMBERED, Grant, History
 from .runs import Allowance, Run, explain, run_before
@@ -46,7 +47,7 @@ class Stops:
         """Learn of a stop."""
         self.seconds, self._began, self._end = seconds, now, now + seconds
 
-    def start(self, first_run: list[Grant], burst: float) -> None:
+    def start(self, first_run: Sequence[Grant], burst: float) -> None:
         """Learn, to begin with, what a full bucket gave: the calls up to the first 429, newest first, or a burst."""
         if not self._runs and first_run:
             self._runs.append(run_before(first_run[0], first_run, math.inf))

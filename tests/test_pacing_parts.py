@@ -14,7 +14,7 @@ from oneauto_async._flow.cycle import FEWEST_AGAIN, FIRST_CALLS, SHARE, SO_FAR, 
 from oneauto_async._flow.given import RECENT
 from oneauto_async._flow.measuring import measure, sustained
 from oneauto_async._flow.pacing import Pacer, Phase
-from oneauto_async._flow.ramp import AT_ONCE, DOUBLING, FEW, FIRST_RATE, WINDOW, Ramp
+from oneauto_async._flow.ramp import AT_ONCE, DOUBLING, DOUBLING_TRIPS, FEW, FIRST_RATE, WINDOW, Ramp
 from oneauto_async._flow.runs import COARSEST, LIKELY, explain, run_before
 from oneauto_async._flow.sharing import Sharing
 from oneauto_async._flow.stepping import FAR_AFTER, KNOWN, Steps
@@ -307,6 +307,21 @@ def test_the_ramp_lets_a_few_out_at_once_and_others_evenly_until_a_few_are_answe
         ramp.take(now, answered=FEW)
 
     assert ramp.rate == pytest.approx(16.0 * FIRST_RATE, rel=0.2)
+
+
+def test_the_ramp_doubles_in_two_round_trips_where_they_are_long() -> None:
+    """What leaves until a refusal is heard then is a part of the burst."""
+    ramp, now = Ramp(), 0.0
+    for trip in (0.3, 0.1, 0.2):
+        ramp.hear(trip)
+    for _ in range(int(AT_ONCE)):
+        ramp.take(now, answered=FEW)
+    end = now + 2.0 * DOUBLING_TRIPS * 0.1
+    while now < end:
+        now += ramp.delay(now, 1, answered=FEW)
+        ramp.take(now, answered=FEW)
+
+    assert ramp.rate == pytest.approx(4.0 * FIRST_RATE, rel=0.05)
 
 
 def test_the_ramp_waits_for_answers_but_never_holds_back_one_who_asks_alone() -> None:

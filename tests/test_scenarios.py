@@ -13,7 +13,7 @@ from scenarios.grid import drawn
 from scenarios.named import NAMED, STEADY
 from scenarios.scenario import Goal, Scenario, run
 from scenarios.week import run_week, week
-from scenarios.world import Limit, Stall, World
+from scenarios.world import Latency, Limit, Stall, World
 
 HOW = pytest.mark.parametrize("told", [True, False], ids=["given", "learnt"])
 LEARNT_FIRST = pytest.mark.parametrize(
@@ -124,3 +124,13 @@ def test_hours_at_a_low_rate_stay_at_the_limit(told: bool) -> None:
     scenario = week(6 * 3600)
 
     assert not run_week(scenario, given=told).faults(scenario.goal(given=told))
+
+
+@pytest.mark.parametrize(("burst", "trip"), [(20, 0.06), (50, 0.1), (100, 0.2)])
+def test_a_burst_that_is_met_for_the_first_time_costs_less_than_itself_in_refusals(burst: int, trip: float) -> None:
+    """Whatever is on its way when the first refusal comes back."""
+    limit = Limit(50.0, burst)
+    world = World(limit=limit, latency=Latency(trip, trip))
+    scenario = Scenario(name="", world=world, count=200, given=Goal(), learnt=Goal())
+
+    assert run(scenario, given=False).turned_away < 0.7 * burst

@@ -197,6 +197,8 @@ class Pacer:
         self.leave(grant)
         grant.fate = Fate.ACCEPTED
         self._answered += 1
+        if self._phase is Phase.RAMP:
+            self._ramp.hear(now - grant.left)
         if self._phase is not Phase.TRACK:
             return
         if self._is_narrow:
@@ -388,7 +390,7 @@ class Pacer:
         rate = interval.middle if is_known else min(interval.clamp(self._rate), max(self._rate, grant.pace))
         self._rate = min(self._ceiling, max(rate, self._episode.lowest, self._lowest))
         if is_known and not self._stops:
-            self._bound_burst()
+            self._burst.bound(self._rate, least=1.0)
             self._burst.settle()
         if is_new:
             if is_known:
@@ -426,10 +428,6 @@ class Pacer:
                 self._rate = min(self._ceiling, max(self._lowest, self._stops.caution(found)))
                 self._cycle.spread_stops(self._rate, stop, found.error)
         self._stops.begin(now, stop)
-
-    def _bound_burst(self, most: float = math.inf) -> None:
-        # One that was not narrow is not so because of a pace in doubt.
-        self._burst.bound(self._rate, least=NARROW_BURST if self._stops else 1.0, most=most)
 
     def _refill(self, refused: Grant, now: float) -> None:
         """Start the copy of the bucket anew: what leaves now arrives as long after the refused call as it left."""
@@ -508,7 +506,8 @@ class Pacer:
     def _rise(self, now: float) -> None:
         """Take the pace that has proved to be allowed for the rate, and go on from there."""
         self._change_rate(now, 1.0 + self._surge.excess)
-        self._bound_burst(self._burst.calls)
+        # One that was not narrow is not so because of a pace in doubt.
+        self._burst.bound(self._rate, least=NARROW_BURST, most=self._burst.calls)
         self._free_at_ceiling()
         if not self._episode.is_first or self._last_refused is None:
             self._surge.rise(max(surge.LARGEST, self._most_excess) if self._stops else surge.SUREST)

@@ -1,8 +1,9 @@
 """Finding out what a key allows that has not refused anything yet: a few calls, then more and more. Pure.
 
 The calls that may be unanswered double with every round trip, much as those of a new TCP connection do, so that a
-service that does not answer collects no herd. Where answers come fast, the first few calls are let out evenly besides:
-most bursts are small, and whoever uses one up in a moment hears of it only when as many calls again were refused.
+service that does not answer collects no herd. The first few calls are let out evenly besides, and those after them at a
+rate that grows: most bursts are small, and whoever uses one up in a moment hears of it only when as many calls again
+were refused.
 """
 
 from __future__ import annotations
@@ -20,8 +21,11 @@ FIRST_RATE = 100.0
 
 FEW = 20
 DOUBLING = 0.03
-"""So many answers show that the burst is no small one: from then on the rate doubles in so many seconds, which is
-hardly slower than the round trips let the unanswered calls double."""
+DOUBLING_TRIPS = 2.0
+"""So many answers show that the burst is no small one: from then on the rate doubles in so many seconds, or round trips
+if they take longer. A burst of ``b`` calls is used up at a rate of ``b * ln 2 / doubling``, and what leaves in the
+round trip until that is heard is refused: a third of the burst, and not all of it once more. A key of 500/s loses what
+comes in during two round trips by it."""
 
 
 class Ramp:
@@ -31,6 +35,11 @@ class Ramp:
         self.rate = FIRST_RATE
         self._level = AT_ONCE
         self._filled_at = -math.inf
+        self._fastest = math.inf
+
+    def hear(self, trip: float) -> None:
+        """Learn how long an answer took, in seconds."""
+        self._fastest = min(self._fastest, trip)
 
     def level(self, now: float) -> float:
         """Return the calls that may leave now."""
@@ -51,5 +60,10 @@ class Ramp:
         """Let a call leave. The rate grows while calls leave, not while nobody asks."""
         level = self.level(now)
         if level < AT_ONCE and answered >= FEW:
-            self.rate *= 2.0 ** (min(DOUBLING, now - self._filled_at) / DOUBLING)
+            self.rate *= 2.0 ** min(1.0, (now - self._filled_at) / self._doubling)
         self._level, self._filled_at = level - 1.0, now
+
+    @property
+    def _doubling(self) -> float:
+        """Seconds in which the rate doubles."""
+        return max(DOUBLING, DOUBLING_TRIPS * self._fastest) if math.isfinite(self._fastest) else DOUBLING

@@ -67,6 +67,21 @@ def test_two_refusals_without_a_rest_between_them_measure_the_rate(rate: float, 
 
 
 @given(rate=st.floats(2.0, 200.0), burst=st.integers(3, 200), faster=st.floats(1.05, 3.0))
+def test_what_was_accepted_since_the_first_refusal_is_the_least_a_key_allows(
+    rate: float, burst: int, faster: float
+) -> None:
+    """It never is more than that, and soon not much less."""
+    key = Key(rate, burst)
+    key.send_until_refused(rate * faster)
+    assert key.history.least() == 0.0
+    for _ in range(math.ceil(40.0 * faster)):
+        key.send(key.at + 1.0 / (rate * faster))
+        assert key.history.least() <= rate + 1e-6
+
+    assert key.history.least() >= 0.8 * rate
+
+
+@given(rate=st.floats(2.0, 200.0), burst=st.integers(3, 200), faster=st.floats(1.05, 3.0))
 def test_a_call_that_failed_behind_the_gateway_may_have_taken_a_token(rate: float, burst: int, faster: float) -> None:
     """The key is not taken for a slower one, however many do."""
     key = Key(rate, burst)
@@ -187,6 +202,26 @@ def test_calls_count_in_the_order_they_left_however_long_they_waited_for_a_conne
 
     assert [call.number for call in pacer._history.newest_first()] == [1, 5, 4, 3, 2]
     assert pacer._history.accepted_after(others[-1]) == 1
+
+
+def test_a_pace_that_rises_far_does_not_take_the_burst_of_a_key_for_none() -> None:
+    """What was accepted up to the first refusal was a burst if the key is slow, and hardly any if it is fast."""
+    pacer, now = Pacer(), 0.0
+    for number in range(40):
+        now = 0.01 * number
+        pacer.take(call := Grant(number, now))
+        pacer.accept(call, now)
+    pacer.take(call := Grant(40, now))
+    pacer.throttle(call, now + TRIP)
+    assert pacer.rate is not None
+    assert pacer.rate < 100.0
+    now += TRIP
+    while pacer.rate < 500.0:
+        number, now = number + 1, now + pacer.delay(now)
+        pacer.take(call := Grant(number, now))
+        pacer.accept(call, now)
+
+    assert pacer.burst == 3
 
 
 def test_calls_that_have_not_left_yet_will_find_their_tokens_gone() -> None:

@@ -13,6 +13,9 @@ import attrs
 NOISE = 0.004
 """Seconds by which the moment a call reaches the gateway is unsure at least: timers, buffers and queues on the way."""
 
+NEAREST = 4.0
+"""How many times the noise a count of calls must last to say anything."""
+
 SHORTEST_TRIP = 0.02
 """Seconds a refusal takes at least where a rate is guessed from it: one that comes at once tells nothing."""
 
@@ -190,4 +193,14 @@ class History:
             return 1.0 / max(trip, SHORTEST_TRIP)
         first, last = min(refused), max(refused)  # one that nobody said when it left is entered when it ends
         count = sum(call.fate is Fate.ACCEPTED and first < call.left < last for call in self._calls)
-        return (count + 1.0) / (last - first + max(trip, SHORTEST_TRIP))
+        return max((count + 1.0) / (last - first + max(trip, SHORTEST_TRIP)), self.least())
+
+    def least(self) -> float:
+        """Return the calls per second the key must allow: what was accepted since it refused first has come in since.
+
+        It is 0 where those left too near each other to tell.
+        """
+        first = min((call.left for call in self._calls if call.fate is Fate.REFUSED), default=math.inf)
+        later = [call.left for call in self._calls if call.fate is Fate.ACCEPTED and call.left > first]
+        apart = max(later, default=first) - first
+        return (len(later) - 1.0) / (apart + self.noise) if apart > NEAREST * self.noise else 0.0

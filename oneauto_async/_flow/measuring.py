@@ -10,7 +10,7 @@ import math
 
 import attrs
 
-from .calls import Fate, Grant, History
+from .calls import NEAREST, Fate, Grant, History
 
 NARROW = 0.05
 """An interval narrower than this share of its middle is a measurement: its error is less than what probing needs."""
@@ -129,9 +129,6 @@ class _Walk:
 
 UNSURE = 1.5
 """Calls by which a count may be wrong: a token that was not quite there, and one that came too early."""
-
-NEAREST = 4.0
-"""How many times the noise a count must last to say anything."""
 
 
 @attrs.frozen

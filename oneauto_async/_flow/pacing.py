@@ -203,6 +203,8 @@ class Pacer:
             return
         if self._is_narrow:
             self._step_up(now)
+        elif self._episode.is_first and grant.number <= self._episode.end:
+            self._change_rate(now, max(1.0, self._history.least() / self._rate))
         elif self._is_one_of_several:
             self._climb(grant, now)
         elif self._surge.is_binding and self._surge.hears_of(grant.number) and self._is_overdue:

@@ -63,7 +63,7 @@ def slow(session: nox.Session) -> None:
 
 @nox.session(python=OLDEST)
 def scenarios(session: nox.Session) -> None:
-    """Run the governor's scenarios in virtual time: each with ten seeds, and the grid."""
+    """Run the governor's scenarios in virtual time: each with ten seeds, its variations, and the grid."""
     session.install("-e", ".[test]")
     session.run(*PYTEST, "-m", "scenarios", *session.posargs)
 

@@ -15,12 +15,13 @@ from .grid import drawn
 from .named import NAMED
 from .scenario import Scenario
 from .table import Row, header, measure
+from .variations import variations
 
 
 def main() -> None:
     """Read the options, run, print; the exit status tells whether every goal was reached."""
     options = _parser().parse_args()
-    scenarios = [drawn(number) for number in options.grid] if options.grid else _chosen(options.only)
+    scenarios = [drawn(number) for number in options.grid] if options.grid else _chosen(options.only, options.varied)
     modes = [given for given in (True, False) if not (options.learnt and given) and not (options.given and not given)]
     began = time.monotonic()
     sys.stdout.write(header())
@@ -40,6 +41,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seeds", type=int, default=10, help="how often each is run; default 10")
     parser.add_argument("--only", metavar="NAME", default="*", help="a name, or a pattern such as '5 s*'")
     parser.add_argument("--grid", type=_numbers, metavar="N", help="drawn scenarios 0 to N-1, or one by its number: =7")
+    parser.add_argument("--varied", action="store_true", help="with another rate, burst or way, and not as they are")
     parser.add_argument("--jobs", type=int, default=1, help="runs at once, each in a process; default 1")
     mode = parser.add_mutually_exclusive_group()
     mode.add_argument("--given", action="store_true", help="only with the limit told to the client")
@@ -52,10 +54,11 @@ def _numbers(text: str) -> range:
     return range(first, first + 1) if text.startswith("=") else range(int(text))
 
 
-def _chosen(pattern: str) -> list[Scenario]:
-    chosen = [scenario for scenario in NAMED if fnmatch(scenario.name, pattern)]
+def _chosen(pattern: str, varied: bool) -> list[Scenario]:
+    known = list(variations()) if varied else NAMED
+    chosen = [scenario for scenario in known if fnmatch(scenario.name, pattern)]
     if not chosen:
-        sys.exit(f"no scenario is called {pattern}; there are: {'; '.join(map(str, NAMED))}")
+        sys.exit(f"no scenario is called {pattern}; there are: {'; '.join(map(str, known))}")
     return chosen
 
 

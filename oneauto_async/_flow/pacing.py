@@ -225,25 +225,17 @@ class Pacer:
         grant.fate = Fate.REFUSED
         self._answered += 1
         self._history.heard(now - grant.left)
-        is_new, was_one_of_several = grant.number > self._episode.end, self._is_one_of_several
-        if is_new:
-            self._begin_episode(grant)
-            if not (self._first_run or self._is_one_of_several):
-                self._burst.shrink(self._history, grant, self._rate)
-        self._episode.refusals += 1
-        if self._last_refused is None or grant.left >= self._last_refused.left:
-            self._last_refused = grant
-        if self._episode.is_first:
-            self._guess(grant, now, is_new=is_new)
+        was_one_of_several = self._is_one_of_several
+        is_new = self._enter_episode(grant, now)
         interval = measure(self._history, grant, self._burst.calls / self._rate if self._is_narrow else math.inf)
         if self._contradicts_nothing(interval, stop):
             return
-        if self._is_told and not (self._is_lower or self._is_narrow or stop):
-            self._rate = self._episode.lowest  # to begin with, as if there were two who share it: fair, if there are
-        was_free, self._is_lower, before = self._phase is Phase.FREE, True, self._rate
-        if was_free:
-            self._episode.end = self._granted  # all of them left at a pace that is no more
-        if was_one_of_several and not stop and not (is_new and self._is_alone(interval)):
+        was_free = self._leave_given(stop)
+        before = self._rate
+        if is_new and was_one_of_several and not stop and self._share.is_all(interval.refusals, interval.accepted):
+            self._sharing.dismiss()  # the key is its own after all, and only allows less than was told
+            was_one_of_several = False
+        if was_one_of_several and not stop:
             self._give_way(grant, is_new=is_new)
         elif self._is_narrow and self._phase is not Phase.RAMP:
             self._step_down(grant, interval, is_new=is_new or was_free)
@@ -251,7 +243,7 @@ class Pacer:
             self._adopt(grant, interval, is_new=is_new)
         if stop:
             self._learn_from_stop(grant, now, stop, before, is_new=is_new)
-        self._refill(self._last_refused, now)
+        self._refill(self._last_refused or grant, now)
 
     # What is known of the key.
 
@@ -308,6 +300,29 @@ class Pacer:
 
     # Refusals.
 
+    def _enter_episode(self, grant: Grant, now: float) -> bool:
+        """Count a refusal, and tell whether it is the first of a run."""
+        is_new = grant.number > self._episode.end
+        if is_new:
+            self._begin_episode(grant)
+            if not (self._first_run or self._is_one_of_several):
+                self._burst.shrink(self._history, grant, self._rate)
+        self._episode.refusals += 1
+        if self._last_refused is None or grant.left >= self._last_refused.left:
+            self._last_refused = grant
+        if self._episode.is_first:
+            self._guess(grant, now, is_new=is_new)
+        return is_new
+
+    def _leave_given(self, stop: float) -> bool:
+        """Pace by what the key allows from now on; tell whether the limit that was given has held until now."""
+        if self._is_told and not (self._is_lower or self._is_narrow or stop):
+            self._rate = self._episode.lowest  # to begin with, as if there were two who share it: fair, if there are
+        was_free, self._is_lower = self._phase is Phase.FREE, True
+        if was_free:
+            self._episode.end = self._granted  # all of them left at a pace that is no more
+        return was_free
+
     def _begin_episode(self, grant: Grant) -> None:
         """Begin a run of refusals; those of calls that left before the first was heard belong to it."""
         if self._episode.is_probe and self._episode.refusals:
@@ -360,13 +375,6 @@ class Pacer:
         if is_new:
             self._rate = max(self._lowest, self._share.down(min(self._rate, max(grant.pace, self._rate / 2.0))))
             self._sharing.remember(self._rate)
-
-    def _is_alone(self, interval: Interval) -> bool:
-        """Tell whether it is its own after all, and only allows less than was told."""
-        if not self._share.is_all(interval.refusals, interval.accepted):
-            return False
-        self._sharing.dismiss()
-        return True
 
     def _step_up(self, now: float) -> None:
         self._change_rate(now, self._steps.up(self._cycle.length, self._behind, self._burst.calls, is_far=self._is_far))

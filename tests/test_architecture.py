@@ -257,6 +257,22 @@ def test_only_the_command_line_and_the_pytest_plugin_may_import_the_package_root
     assert {importer for importer in wrong if room_of(importer) != "_cli"} <= {"testing.pytest_plugin"}
 
 
+def test_the_core_of_the_governor_knows_no_waiting() -> None:
+    """Time is passed in: what decides can be tried without a clock or an event loop."""
+    waiting = {found.importer for found in FOREIGN if found.target == "asyncio"}
+    waiting |= {found.importer for found, target in INTERNAL if target in ("clock", "_waiting")}
+    assert {module for module in waiting if room_of(module) == "_flow"} == {
+        f"_flow.{part}" for part in ("flights", "governor", "queue", "retry")
+    }
+
+
+def test_the_guide_to_the_governor_names_every_part() -> None:
+    """Whoever reads the code for the first time begins there."""
+    guide = ast.get_docstring(MODULES["_flow.__init__"]) or ""
+    parts = {module.removeprefix("_flow.") for module in MODULES if room_of(module) == "_flow"} - {"__init__"}
+    assert {part for part in parts if f"`{part}`" not in guide} == set()
+
+
 def test_there_are_no_cycles() -> None:
     """Imports at load time can be put in an order, module by module."""
     graph: dict[str, set[str]] = {module: set() for module in MODULES}

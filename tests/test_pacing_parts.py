@@ -12,8 +12,9 @@ from oneauto_async import Found, OneAutoClient, RateLimit
 from oneauto_async._flow.calls import Fate, Grant, History, Moment
 from oneauto_async._flow.cycle import FEWEST_AGAIN, FIRST_CALLS, SHARE, SO_FAR, UNNOTICED, Cycle
 from oneauto_async._flow.given import RECENT
+from oneauto_async._flow.key import Phase
 from oneauto_async._flow.measuring import measure, sustained
-from oneauto_async._flow.pacing import Pacer, Phase
+from oneauto_async._flow.pacing import Pacer
 from oneauto_async._flow.ramp import AT_ONCE, DOUBLING, DOUBLING_TRIPS, FEW, FIRST_RATE, WINDOW, Ramp
 from oneauto_async._flow.runs import COARSEST, LIKELY, explain, run_before
 from oneauto_async._flow.sharing import Sharing
@@ -200,8 +201,8 @@ def test_calls_count_in_the_order_they_left_however_long_they_waited_for_a_conne
     early.left = 0.5
     pacer.leave(early)
 
-    assert [call.number for call in pacer._history.newest_first()] == [1, 5, 4, 3, 2]
-    assert pacer._history.accepted_after(others[-1]) == 1
+    assert [call.number for call in pacer._key.history.newest_first()] == [1, 5, 4, 3, 2]
+    assert pacer._key.history.accepted_after(others[-1]) == 1
 
 
 def test_a_pace_that_rises_far_does_not_take_the_burst_of_a_key_for_none() -> None:

@@ -10,7 +10,9 @@ import math
 from collections.abc import Sequence
 
 from .calls import Grant, History
-from .stepping import NARROW_BURST
+
+NARROW_BURST = 3.0
+"""A burst smaller than this leaves no room for a cushion."""
 
 
 class Burst:

@@ -20,7 +20,8 @@ from .bucket import TokenBucket
 from .calls import Grant
 from .circuit import Circuit
 from .gate import Cause, Gate
-from .pacing import Pacer, Phase
+from .key import Phase
+from .pacing import Pacer
 from .patience import ENDLESS, Barriers, Patience
 from .queue import Queue, Rules
 from .quota import Quota

@@ -59,6 +59,10 @@ class Interval:
         low, high = max(self.low, other.low), min(self.high, other.high)
         return Interval(low, high) if low <= high else None
 
+    def raise_to(self, other: Interval) -> Interval:
+        """Return the higher of both, bound by bound."""
+        return Interval(max(self.low, other.low), max(self.high, other.high))
+
 
 def measure(history: History, newest: Grant, longest_gap: float = math.inf) -> Interval:
     """Return what the refusals up to the newest say of the key's rate.

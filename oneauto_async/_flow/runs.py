@@ -12,9 +12,9 @@ from collections.abc import Iterable, Iterator
 
 import attrs
 
+from .burst import NARROW_BURST
 from .calls import NOISE, Grant
 from .measuring import UNSURE
-from .stepping import NARROW_BURST
 
 COARSEST = 0.01
 """Rates that are tried lie apart by this share, much less than what a stop costs; by less where runs are so long that

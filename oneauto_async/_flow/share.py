@@ -9,6 +9,13 @@ from __future__ import annotations
 
 import math
 
+from .calls import Grant
+from .key import Key
+from .way import Refusal
+
+MOST_OWED = 1.0
+"""Calls by which the copy of the bucket may be below empty: what came in since a refused call left, others take too."""
+
 STEP = 0.1
 """The share of the pace by which it falls when a call is refused: until all have climbed as far again, less is left
 unused than a bucket of ten keeps for them."""
@@ -84,3 +91,39 @@ class Share:
     def is_all(self, refusals: int, accepted: int) -> bool:
         """Tell whether nobody else has a part of it: so many refusals, and calls between them, told the same rate."""
         return refusals >= AGREEING and accepted >= max(FEWEST_AGREEING, GAPS_AGREEING * self._usual)
+
+
+class Climbing:
+    """Takes a fair share of a key that others use too.
+
+    Arguments:
+        key: what is known of the key.
+    """
+
+    def __init__(self, key: Key) -> None:
+        self._key = key
+        self._share = Share(key.ceiling)
+
+    def accept(self, grant: Grant, now: float) -> None:
+        """Learn that a call was accepted: take a little more."""
+        key = self._key
+        if grant.number > key.episode.end:
+            key.change_rate(now, self._share.up(key.rate, key.behind))
+            key.free_at_ceiling()
+
+    def refuse(self, refusal: Refusal) -> None:
+        """Leave a little more to the others, once for a run of refusals."""
+        key = self._key
+        if refusal.is_new:
+            pace = min(key.rate, max(refusal.grant.pace, key.rate / 2.0))
+            key.rate = max(key.lowest, self._share.down(pace))
+            key.sharing.remember(key.rate)
+
+    def refill(self, refused: Grant, now: float) -> None:
+        """Start the copy anew: the bucket was empty, and what has come in since, others take as well."""
+        self._key.refill(now, max(-MOST_OWED, min(0.0, self._key.level(now))))
+        self._share.begin(self._key.rate)
+
+    def is_pointless(self, refusal: Refusal) -> bool:
+        """Tell whether nobody else has a part of the key."""
+        return refusal.is_new and self._share.is_all(refusal.interval.refusals, refusal.interval.accepted)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 
-NARROW_BURST = 3.0
-"""A burst smaller than this leaves no room for a cushion: it is paced by `Steps`."""
+from .calls import Grant
+from .key import Key, Phase
+from .way import Refusal
 
 LARGEST = 0.5
 SMALLEST = 0.005
@@ -85,3 +86,37 @@ class Steps:
         self.step = min(LARGEST, max(SMALLEST, step, missed))
         self._met, self._accepted, self._overdue = pace, 0, 0
         return pace * (1.0 - self.step)
+
+
+class Stepping:
+    """Finds what a key with hardly any burst allows by steps.
+
+    Arguments:
+        key: what is known of the key.
+    """
+
+    def __init__(self, key: Key) -> None:
+        self._key = key
+        self._steps = Steps()
+
+    def accept(self, grant: Grant, now: float) -> None:
+        """Learn that a call was accepted: the rate climbs."""
+        key = self._key
+        key.change_rate(now, self._steps.up(key.cycle.length, key.behind, key.burst.calls, is_far=key.is_far))
+        key.free_at_ceiling()
+
+    def refuse(self, refusal: Refusal) -> None:
+        """Lower the rate by a step, once for a run of refusals."""
+        key = self._key
+        if not (refusal.is_new or key.phase is Phase.FREE):
+            return
+        key.phase = Phase.TRACK
+        key.burst.settle()
+        rate = self._steps.down(min(refusal.grant.pace, 2.0 * key.rate))
+        key.rate = max(key.lowest, min(key.ceiling, rate, refusal.interval.high))
+        key.cycle.lengthen(key.rate, key.behind, refusal.grant.left, key.sharing)
+        key.sharing.remember(key.rate if self._steps.is_known else 0.0)
+
+    def refill(self, refused: Grant, now: float) -> None:
+        """Start the copy anew: the bucket was empty, and what was taken from it early still is."""
+        self._key.refill(now, min(0.0, self._key.level(now)))

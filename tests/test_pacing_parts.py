@@ -9,11 +9,14 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from oneauto_async import Found, OneAutoClient, RateLimit
+from oneauto_async._flow.balancing import Balancing, balance
 from oneauto_async._flow.calls import Fate, Grant, History, Moment
+from oneauto_async._flow.crowding import Crowding
 from oneauto_async._flow.cycle import FEWEST_AGAIN, FIRST_CALLS, SHARE, SO_FAR, UNNOTICED, Cycle
 from oneauto_async._flow.given import RECENT
+from oneauto_async._flow.key import Key as Known
 from oneauto_async._flow.key import Phase
-from oneauto_async._flow.measuring import measure, sustained
+from oneauto_async._flow.measuring import Interval, measure, sustained
 from oneauto_async._flow.pacing import Pacer
 from oneauto_async._flow.ramp import AT_ONCE, DOUBLING, DOUBLING_TRIPS, FEW, FIRST_RATE, WINDOW, Ramp
 from oneauto_async._flow.runs import COARSEST, LIKELY, explain, run_before
@@ -21,6 +24,7 @@ from oneauto_async._flow.sharing import Sharing
 from oneauto_async._flow.stepping import FAR_AFTER, KNOWN, Steps
 from oneauto_async._flow.stops import Stops
 from oneauto_async._flow.surge import FIRST, SUREST, Surge
+from oneauto_async._flow.way import Refusal
 from oneauto_async.testing import Simulator, VirtualClock
 
 TRIP = 0.02
@@ -306,6 +310,58 @@ def test_a_given_limit_is_shared_in_halves_to_begin_with_unless_the_key_gives_it
             pacer.throttle(grant, now + TRIP)
 
     assert pacer.rate == reached
+
+
+@pytest.mark.parametrize("burst", [2, 3, 5, 8])
+@pytest.mark.parametrize(("share", "reached"), [(0.5, 100.0), (1.0, 50.0), (2.0, 25.0)])
+def test_a_balanced_pace_stays_where_the_share_that_is_aimed_at_is_refused(
+    burst: int, share: float, reached: float
+) -> None:
+    """Where less is refused it climbs, as far as was told; where more is, it falls."""
+    key = Known(ceiling=100.0, burst=burst)
+    key.rate, key.phase = 50.0, Phase.TRACK
+    key.history.heard(TRIP)
+    balancing = Balancing(key)
+    accepted, call = 0.0, Grant(1, 0.0)
+    for _ in range(100):
+        accepted += balance(burst) / share
+        while accepted >= 1.0 and key.rate < 100.0:
+            balancing.accept(call, 0.0)
+            accepted -= 1.0
+        key.episode.lowest = 25.0
+        if key.phase is Phase.TRACK:
+            balancing.refuse(Refusal(call, Interval(), is_new=True))
+
+    assert key.rate == pytest.approx(reached, rel=0.05)
+    assert (key.phase is Phase.FREE) is (reached == 100.0)
+
+
+@pytest.mark.parametrize(
+    ("burst", "uneven", "rate", "found"),
+    [(3.0, 0.17, 200.0, True), (50.0, 0.17, 200.0, False), (3.0, 0.17, 10.0, False), (1.0, 0.17, 200.0, False)],
+    ids=["a small burst", "a large one", "a slow key", "a burst that may not have been told"],
+)
+def test_paths_of_uneven_length_are_too_much_for_a_small_burst_of_a_fast_key(
+    burst: float, uneven: float, rate: float, found: bool
+) -> None:
+    """So they are as long as calls overtake each other."""
+    crowding = Crowding(burst)
+    for number in range(100):
+        crowding.hear(0.08 + uneven * (number % 2), rate)
+    assert crowding.is_on is found
+
+    for _ in range(100):
+        crowding.hear(0.3, rate)
+    assert not crowding.is_on
+
+
+def test_a_few_refusals_do_not_say_how_uneven_a_path_is() -> None:
+    """The first ones may be a slow one and a fast one by chance."""
+    crowding = Crowding(3.0)
+    for number in range(3):
+        crowding.hear(0.1 + 0.2 * (number % 2), 200.0)
+
+    assert not crowding.is_on
 
 
 def test_a_lost_rate_comes_back_with_a_few_calls() -> None:

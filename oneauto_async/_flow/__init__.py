@@ -6,7 +6,7 @@ How one key is governed, in the order in which it reads best. Only `governor` an
   allows; `statistics` is what can be read of it.
 - What may hold a call: `bucket` (a limit that was given), `pacing` (what the key turns out to allow), `gate`
   (``Retry-After``), `circuit` (outages) and `quota`.
-- `pacing` lets calls out: before the first 429 by the `ramp`, afterwards in one of three ways (`way`), which share what
+- `pacing` lets calls out: before the first 429 by the `ramp`, afterwards in one of four ways (`way`), which share what
   is known of the `key`:
 
   - `tracking`, the usual one, runs a little above what is measured (`measuring`), and so meets the limit once in a
@@ -14,6 +14,7 @@ How one key is governed, in the order in which it reads best. Only `governor` an
     calls, `stops` tells the rate from the `runs` between them.
   - `stepping`, where hardly any `burst` leaves room for that.
   - `share`, where a limit was told that others use too, of which `sharing` sees signs.
+  - `balancing`, where a limit was told whose burst is too small for how unevenly calls arrive, as `crowding` sees it.
 
 - `calls` remembers the calls of a key; `given` tells whether a refusal contradicts a limit that was given.
 

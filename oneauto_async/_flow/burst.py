@@ -57,6 +57,10 @@ class Burst:
         """Learn that the bucket is full now, if it holds no more than is known."""
         self._full_at = now
 
+    def be_unsure(self) -> None:
+        """Learn of a 429 that says nothing of how much the bucket held."""
+        self._full_at = None
+
     def shrink(self, history: History, refused: Grant, rate: float) -> None:
         """Learn of a 429: a bucket that was full held no more than was taken from it since."""
         if self._full_at is not None:

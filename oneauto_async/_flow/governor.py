@@ -199,7 +199,9 @@ class Governor:
         stop = 0.0 if retry_after is None or self.spares_others else retry_after
         self._leave(grant)
         self._pacer.throttle(grant, now, stop)
-        if self._bucket is not None:
+        if self._bucket is not None and self._pacer.is_crowded:
+            self._bucket.drain_evenly(now)
+        elif self._bucket is not None:
             self._bucket.drain(now, was_early=self._pacer.phase is Phase.FREE)
         self._quota.forget(grant)
         self._drought.fail(grant, now)

@@ -15,6 +15,7 @@ from ..settings import LOWEST_RATE as LOWEST_GIVEN
 from . import surge
 from .burst import Burst
 from .calls import NOISE, Grant, History, Moment
+from .crowding import Crowding
 from .cycle import FEWEST_AGAIN, SHORTEST, UNNOTICED, Cycle
 from .sharing import Sharing
 from .stops import Stops
@@ -38,7 +39,7 @@ NO_ROOM = 1.5
 class Phase(Enum):
     """What the pacer is doing.
 
-    ``FREE``: not limited by it. ``RAMP``: growing, no 429 yet. ``TRACK``: running a little above what is measured.
+    ``FREE``: not limited by it. ``RAMP``: growing, no 429 yet. ``TRACK``: near what the key turned out to allow.
     """
 
     FREE = "free"
@@ -96,6 +97,7 @@ class Key:
         self.cycle = Cycle() if rate is None else Cycle(min(SHORTEST, max(FEWEST_AGAIN, UNNOTICED * self.rate)))
         self.surge = Surge()
         self.stops = Stops()
+        self.crowding = Crowding(burst if math.isfinite(ceiling) else 1.0)
         self.sharing = Sharing(ceiling if math.isfinite(ceiling) else rate or 0.0)
 
         self.granted = self.leaving = 0

@@ -1,8 +1,9 @@
-"""Pacing to a limit nobody has told: start small, grow until the first 429, then stay near what the key allows.
+"""Pacing to what a key turns out to allow: start small unless it was told, grow until the first 429, and stay near it.
 
-How that is found depends on the key. Usually it is measured (`Tracking`), where hardly a burst leaves room for that it
-is met by steps (`Stepping`), and of a key whose limit is told, but which others use too, a fair share is taken
-(`Climbing`). The pacer lets calls out, keeps the books of what becomes of them, and chooses. Pure: time is passed in.
+How that is found depends on the key. Usually it is measured (`Tracking`); where hardly a burst leaves room for that, it
+is met by steps (`Stepping`). Where the limit is told, but others use the key too, a fair share is taken (`Climbing`),
+and where its burst is too small for how calls arrive, it is asked as fast as a small share of refused ones allows
+(`Balancing`). The pacer lets calls out, keeps the books of what becomes of them, and chooses. Pure: time is passed in.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import math
 
 from . import given
+from .balancing import Balancing
 from .bucket import ROUNDING
 from .calls import REMEMBERED, Fate, Grant
 from .key import NO_ROOM, Episode, Key, Phase
@@ -42,6 +44,7 @@ class Pacer:
         self._ramp = Ramp()
         self._tracking = Tracking(self._key)
         self._stepping = Stepping(self._key)
+        self._balancing = Balancing(self._key)
         self._climbing = Climbing(self._key)
         self._is_lower = False  # the key has turned out to allow less than the limit that was given
 
@@ -60,13 +63,18 @@ class Pacer:
 
     @property
     def rate(self) -> float | None:
-        """Calls per second the key allows, as measured; ``None`` before it has refused any."""
+        """Calls per second the key allows, as far as is known; ``None`` before it has refused any."""
         return self._key.rate if self.phase is Phase.TRACK else None
 
     @property
     def burst(self) -> int | None:
         """Calls the key allows at once, at most, as far as the first 429 told; ``None`` if it did not."""
         return int(self._key.burst.calls) if self._key.burst.is_known else None
+
+    @property
+    def is_crowded(self) -> bool:
+        """Whether calls arrive in crowds that the key's burst, which was told, does not take in."""
+        return self._key.crowding.is_on
 
     @property
     def in_flight(self) -> int:
@@ -149,10 +157,10 @@ class Pacer:
         key.answer(grant)
         grant.fate = Fate.REFUSED
         key.history.heard(now - grant.left)
+        self._hear_crowds(now - grant.left, stop)
         way = self._way
         is_new = self._enter_episode(grant, now)
-        longest_gap = key.burst.calls / key.rate if key.burst.is_narrow else math.inf
-        refusal = Refusal(grant, measure(key.history, grant, longest_gap), is_new=is_new)
+        refusal = Refusal(grant, self._measured(grant), is_new=is_new)
         if self._contradicts_nothing(refusal.interval, stop):
             return
         self._leave_given(stop)
@@ -160,7 +168,26 @@ class Pacer:
         self._choose(way, refusal, stop).refuse(refusal)
         if stop:
             self._learn_from_stop(grant, now, stop, before, is_new=is_new)
-        self._way.refill(key.last_refused or grant, now)
+        self._way.refill(key.last_refused or grant, now)  # it may be another one by now
+
+    def _hear_crowds(self, trip: float, stop: float) -> None:
+        """Learn from how long a refusal took how unevenly calls arrive."""
+        key, crowding = self._key, self._key.crowding
+        if stop or key.stops:
+            crowding.end()
+        elif crowding.is_on:
+            crowding.hear(trip, key.rate)
+        else:
+            undoubted = min(key.ceiling, 2.0 * key.rate)  # what crowds do looks as if there were others, at first
+            crowding.hear(trip, undoubted)
+            key.rate = undoubted if crowding.is_new else key.rate
+
+    def _measured(self, refused: Grant) -> Interval:
+        """Return what the rate can be."""
+        key = self._key
+        if key.crowding.is_on:
+            return Interval()  # it would cost time, and what runs over is not seen
+        return measure(key.history, refused, key.burst.calls / key.rate if key.burst.is_narrow else math.inf)
 
     # How the rate is found.
 
@@ -168,18 +195,22 @@ class Pacer:
     def _is_one_of_several(self) -> bool:
         """Whether others seem to use a key of which it was told what it allows in all."""
         key = self._key
-        is_measured = key.phase is Phase.TRACK and not (key.burst.first_run or key.stops or key.burst.is_narrow)
-        return key.is_told and key.sharing.is_likely and is_measured
+        cannot_be_shared = key.burst.first_run or key.stops or key.burst.is_narrow or key.crowding.is_on
+        return key.is_told and key.sharing.is_likely and key.phase is Phase.TRACK and not cannot_be_shared
 
     @property
     def _way(self) -> Way:
         """How the rate of the key is found for now."""
+        if self._key.crowding.is_on:
+            return self._balancing
         if self._key.burst.is_narrow:
             return self._stepping
         return self._climbing if self._is_one_of_several else self._tracking
 
     def _choose(self, way: Way, refusal: Refusal, stop: float) -> Way:
         """Return how the rate follows from a refusal, where it was found in a way until then."""
+        if way is self._balancing:
+            return way
         if way is self._climbing and not stop:
             if not self._climbing.is_pointless(refusal):
                 return way
@@ -195,7 +226,9 @@ class Pacer:
         is_new = grant.number > key.episode.end
         if is_new:
             self._begin_episode(grant)
-            if not (key.burst.first_run or self._is_one_of_several):
+            if key.crowding.is_on:
+                key.burst.be_unsure()
+            elif not (key.burst.first_run or self._is_one_of_several):
                 key.burst.shrink(key.history, grant, key.rate)
         key.episode.refusals += 1
         if key.last_refused is None or grant.left >= key.last_refused.left:
@@ -212,7 +245,7 @@ class Pacer:
         is_first = key.phase is Phase.RAMP
         if is_first:
             key.burst.first_run = key.history.until(grant)
-        elif key.burst.first_run or key.surge.raises:
+        elif key.burst.first_run or key.surge.raises or key.crowding.is_on:
             key.sharing.forget()
         elif key.last_refused is not None and not self._is_one_of_several:
             got = key.history.accepted_rate(key.last_refused, grant)
@@ -239,7 +272,11 @@ class Pacer:
     def _contradicts_nothing(self, interval: Interval, stop: float) -> bool:
         """Tell whether a call was only early, and the limit that was given still holds."""
         key = self._key
-        if key.phase is not Phase.FREE or self._is_lower or given.is_contradicted(key.ceiling, interval):
+        if key.phase is not Phase.FREE:
+            return False
+        if key.crowding.is_on:
+            return given.was_by_chance(key.history)
+        if self._is_lower or given.is_contradicted(key.ceiling, interval):
             return False
         if key.burst.is_narrow:
             return not given.is_starved(key.history, key.ceiling, stop)
@@ -251,11 +288,11 @@ class Pacer:
     def _leave_given(self, stop: float) -> None:
         """Pace by what the key allows from now on."""
         key = self._key
-        if key.is_told and not (self._is_lower or key.burst.is_narrow or stop):
+        if key.is_told and not (self._is_lower or key.burst.is_narrow or key.crowding.is_on or stop):
             key.rate = key.episode.lowest  # to begin with, as if there were two who share it: fair, if there are
         if key.phase is Phase.FREE:
             key.episode.end = key.granted  # all of them left at a pace that is no more
-        self._is_lower = True
+        self._is_lower = self._is_lower or not key.crowding.is_on
 
     def _learn_from_stop(self, grant: Grant, now: float, stop: float, before: float, *, is_new: bool) -> None:
         """Run below the measured rate where every 429 stops all calls, and come near the limit rarely."""

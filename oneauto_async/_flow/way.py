@@ -26,7 +26,7 @@ class Refusal:
 
 
 class Way(Protocol):
-    """A way of pacing to a key of which it is not known, or no longer, what it allows."""
+    """A way of pacing to a key that has refused calls, from then on."""
 
     def accept(self, grant: Grant, now: float) -> None:
         """Learn that a call was accepted: the key may allow more."""

@@ -168,5 +168,5 @@ class TokenBucket:
             self._spacing.widen()
 
     def drain_evenly(self, now: float) -> None:
-        """Do the same for a key whose calls arrive too unevenly for any cushion to keep the next one from a 429."""
+        """Learn the same of a key whose calls arrive too unevenly for any cushion to keep the next one from a 429."""
         self._level, self._filled_at, self._before_first = min(self.level(now), 0.0), now, 0

@@ -10,15 +10,16 @@ import math
 from collections import deque
 
 CROWDED, STAYS_CROWDED = 3.0, 4.0
-"""It begins with a burst below so many times that root, and ends with one above the second figure: in between calls are
-refused now and then, and each of both ways of pacing does."""
+"""It begins with a burst below so many times that root, and ends with one above the second figure. In between calls are
+refused now and then, and either way of pacing does."""
 
 APART, STAYS_APART = 1.5, 1.0
 """And with ``n`` above the first figure, and below the second: calls hardly overtake each other there."""
 
 HEARD, FEWEST = 64, 4
 """Refusals whose round trips are compared, and the fewest that say anything: of a few the fastest is hardly the fastest
-there is, so that they err on the safe side."""
+there is, so that they err on the safe side. The noise of the measuring goes by all there ever were, since it must not
+be too small; this must end when the path has become an even one."""
 
 
 class Crowding:

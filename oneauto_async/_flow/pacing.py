@@ -195,8 +195,8 @@ class Pacer:
     def _is_one_of_several(self) -> bool:
         """Whether others seem to use a key of which it was told what it allows in all."""
         key = self._key
-        cannot_be_shared = key.burst.first_run or key.stops or key.burst.is_narrow or key.crowding.is_on
-        return key.is_told and key.sharing.is_likely and key.phase is Phase.TRACK and not cannot_be_shared
+        is_measured = key.phase is Phase.TRACK and not (key.burst.first_run or key.stops or key.burst.is_narrow)
+        return key.is_told and key.sharing.is_likely and is_measured
 
     @property
     def _way(self) -> Way:

@@ -13,11 +13,12 @@ class GovernorStatistics:
 
     Attributes:
         phase: ``"free"`` (a given limit, or none needed), ``"ramp"`` (no 429 yet, growing) or ``"track"`` (pacing to
-            the limit that was measured).
+            what the key turned out to allow).
         rate: calls per second it paces to, or ``None`` while nothing limits it.
         level: calls that may go out now as far as the pace is concerned, or ``None``.
         learnt: the limit the key turned out to have, for ``RateLimit.adaptive(initial=…)`` of the next run; until it
-            has refused a call what was given as ``initial``, or ``None``.
+            has refused a call what was given as ``initial``, or ``None``. Of a key whose burst is too small for how
+            unevenly calls arrive, its rate is the pace that was found best, which is lower.
         waiting: calls in its queue.
         in_flight: calls that have a grant and have not ended.
         gate: seconds until the gate opens; 0 when it is open.

@@ -21,7 +21,7 @@ from ._lookup import Lookup, Route, Tools
 from ._report import called_off, failed
 from ._waiting import see_through
 from ._wire.exchange import Attempted, Lost, Reply, Unsent
-from ._wire.record import FlightRecord
+from ._wire.record import FlightRecord, HeldBack
 from .clock import Clock
 from .errors import Billing, BudgetExceededError, DeadlineExceededError, InDoubtError, LedgerError
 from .ledger.records import Busy, Entry, HeldInDoubt, Kept, LedgerKey, Settlement, State, Terms, moment_text
@@ -42,10 +42,6 @@ class _Settled(Exception):  # noqa: N818  # a way out of the retries, not a faul
     def __init__(self, outcome: Outcome[Any]) -> None:
         super().__init__()
         self.outcome = outcome
-
-
-class _NotSentYet(Exception):  # noqa: N818  # a way out of the request, not a fault
-    """The claim was given to somebody else, or the gate was shut, before the request was sent: it begins anew."""
 
 
 @attrs.define(eq=False)
@@ -197,27 +193,26 @@ class BookedLookup(Lookup[T]):
 
     # Around each request.
 
-    async def _attempt(self) -> Ended:
+    async def _made(self) -> Ended:
         """Make one request; after a doubt, or if the claim was lost, it is bought anew before others must wait for it.
 
         Whoever holds a grant may be the one whom all wait for, and must not wait for what they have reserved.
         """
-        while True:
-            if self.purchase is None:
-                known = await self._buy(resend=self.doubts > 0)
-                if known is not None:
-                    raise _Settled(known)
-            try:
-                return await super()._attempt()
-            except _NotSentYet:
-                continue
+        if self.purchase is None:
+            known = await self._buy(resend=self.doubts > 0)
+            if known is not None:
+                raise _Settled(known)
+        return await super()._made()
 
     async def _asked(self, record: FlightRecord) -> Attempted:
         purchase = await self._about_to_send(record)
-        if not self.tools.governor.lets_leave(self.grant):
-            self._hold_back(purchase)
         try:
+            if not self._may_leave():
+                raise HeldBack
             came = await super()._asked(record)
+        except HeldBack:
+            self._hold_back(purchase)
+            raise
         except BaseException:
             self._cut_short(purchase)
             raise
@@ -234,11 +229,9 @@ class BookedLookup(Lookup[T]):
         return purchase
 
     def _hold_back(self, purchase: Purchase) -> None:
-        """While it was written down that the request is sent, it has turned out that none may be."""
-        self.attempts -= 1
-        self.record = None
+        """While it was written down that the request is sent, or connected, it has turned out that none may be."""
+        self._take_back()
         purchase.hold_back(self._end(State.CLAIMED, Billing.NOT_BILLED, "held back before it was sent"))
-        raise _NotSentYet
 
     async def _marked_as_sent(self) -> Purchase:
         purchase = self.purchase
@@ -247,7 +240,7 @@ class BookedLookup(Lookup[T]):
             return purchase
         purchase.drop()
         self.purchase = None
-        raise _NotSentYet
+        raise HeldBack
 
     async def _mark_sent(self, purchase: Purchase) -> bool:
         try:

@@ -16,7 +16,7 @@ from ._flow.retry import RETRIABLE, Ended, pursue
 from ._report import Facts, called_off, interrupted, mismatched, turned_away, unsuccessful
 from ._structure import SchemaMismatch, structure_function
 from ._wire.exchange import Attempted, Exchange, Lost, Reply, Unsent
-from ._wire.record import FlightRecord
+from ._wire.record import FlightRecord, HeldBack
 from .clock import Clock
 from .endpoints import Endpoint
 from .errors import Billing, InDoubtError, LedgerError, OneAutoError
@@ -167,6 +167,14 @@ class Lookup(Generic[T]):
         return self.tools.governor.key_works
 
     async def _attempt(self) -> Ended:
+        """Make one request, however often it is held back before any of it has left."""
+        while True:
+            try:
+                return await self._made()
+            except HeldBack:
+                continue
+
+    async def _made(self) -> Ended:
         """Make one request; once any of it may have left the flight is not ended for lack of waiters."""
         governor, asked = self.tools.governor, self.tools.clock.monotonic() if self.tools.observers else 0.0
         grant = self.early or (None if self.attempts else governor.acquire_at_once())
@@ -174,9 +182,13 @@ class Lookup(Generic[T]):
             grant = await governor.acquire(self._patience(), retrying=self.attempts > 0)
         self.early = None
         self._begin(grant)
-        self.record = FlightRecord(on_sent=self._left)
+        self.record = FlightRecord(on_sent=self._left, may_leave=self._may_leave)
         try:
             attempted = await self._asked(self.record)
+        except HeldBack:
+            self._take_back()
+            governor.give_back(grant)
+            raise
         except BaseException:  # cancelled: the answer, if there is one, will not be heard
             (governor.forget if self.is_sent else governor.give_back)(grant)
             if self.tools.observers and self.record is not None:
@@ -199,6 +211,14 @@ class Lookup(Generic[T]):
         self.attempts += 1
         self.is_judged = False
         self.was_canary = grant.is_canary
+
+    def _take_back(self) -> None:
+        """Learn, maybe once more, that the request which is being made will not be sent."""
+        if self.record is not None:
+            self.record, self.attempts = None, self.attempts - 1
+
+    def _may_leave(self) -> bool:
+        return self.tools.governor.lets_leave(self.grant)
 
     def _left(self, _moment: float) -> None:
         """Tell the governor by its own clock: that of the transport may count from somewhere else."""

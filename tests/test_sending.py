@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import logging
 from collections.abc import AsyncIterator, Callable
@@ -13,8 +14,9 @@ import pytest
 import respx
 from support.raw import ANSWER, CANARY_KEY, RawServer, answers, breaks_off, http, never_answers, sends_in_pieces
 
-from oneauto_async import Failed, InDoubt, NotSent, OneAutoClient, Outcome, RateLimit, RetryPolicy, Timeouts
+from oneauto_async import Failed, Found, InDoubt, NotSent, OneAutoClient, Outcome, RateLimit, RetryPolicy, Timeouts
 from oneauto_async._wire.straight import straight_way
+from oneauto_async.ledger import MemoryLedger
 from oneauto_async.transport import HTTP11Transport
 
 HEAD = b"HTTP/1.1 200 OK\r\n"
@@ -246,3 +248,60 @@ async def test_a_closed_client_closes_it() -> None:
     client = client_over()
     await client.aclose()
     assert straight_way(client, URL) is None
+
+
+@asynccontextmanager
+async def with_one_connection(*, way: str = "straight", **options: Any) -> AsyncIterator[OneAutoClient]:
+    """A client whose lookups have to wait for each other's connection, with a grant in hand."""
+
+    async def look(message: Any) -> None:
+        pass
+
+    stock, limits = way == "stock", httpx.Limits(max_connections=1)
+    transport = httpx.AsyncHTTPTransport(limits=limits) if stock else HTTP11Transport(max_connections=1)
+    hooks = {"request": [look] if way == "hooked" else []}
+    own = httpx.AsyncClient(transport=transport, event_hooks=hooks, trust_env=False)
+    async with own, OneAutoClient(CANARY_KEY, http_client=own, **options) as client:
+        yield client
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("has_ledger", [False, True])
+@pytest.mark.parametrize("way", ["straight", "hooked", "stock"])
+async def test_nothing_leaves_on_a_connection_that_comes_after_the_quota_ended(
+    server: RawServer, way: str, has_ledger: bool
+) -> None:
+    """All but one wait for the only connection, and have their grants already."""
+    server.on("0", answers(http(429, b'{"message": "Limit Exceeded"}'), delay=0.05))
+    options: dict[str, Any] = {"way": way, "ledger": MemoryLedger() if has_ledger else None}
+    async with with_one_connection(base_url=server.base_url, **options) as client:
+        outcomes = await asyncio.gather(*(client.lookup(number) for number in range(8)))
+
+    assert len(server.asked) == 1
+    assert isinstance(outcomes[0], Failed)
+    assert all(isinstance(outcome, NotSent) and outcome.receipt.attempts == 0 for outcome in outcomes[1:])
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("has_ledger", [False, True])
+@pytest.mark.parametrize("way", ["straight", "stock"])
+async def test_what_waits_for_a_connection_obeys_retry_after(server: RawServer, way: str, has_ledger: bool) -> None:
+    """It leaves when the gate opens, and costs one request."""
+    moments: list[float] = []
+
+    async def unavailable_at_first(*details: Any) -> None:
+        moments.append(asyncio.get_running_loop().time())
+        reply = http(503, b"", Retry_After="0.5") if len(moments) == 1 else http(200, ANSWER)
+        await answers(reply, delay=0.05)(*details)
+
+    for number in range(4):
+        server.on(str(number), unavailable_at_first)
+    ledger = MemoryLedger() if has_ledger else None
+    async with with_one_connection(way=way, base_url=server.base_url, ledger=ledger) as client:
+        outcomes = await asyncio.gather(*(client.lookup(number) for number in range(4)))
+        statistics = client.governor.statistics()
+
+    assert all(isinstance(outcome, Found) for outcome in outcomes)
+    assert [outcome.receipt.attempts for outcome in outcomes] == [2, 1, 1, 1]
+    assert moments[1] - moments[0] >= 0.5
+    assert statistics.in_flight == statistics.waiting == 0

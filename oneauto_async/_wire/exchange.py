@@ -128,6 +128,7 @@ class Exchange:
         async def trace(event: str, info: dict[str, Any]) -> None:
             record.is_kept = True
             if event.endswith("send_request_headers.started"):
+                record.require_leave()
                 record.sent(self._clock.monotonic())
 
         return trace

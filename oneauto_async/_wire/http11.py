@@ -104,15 +104,19 @@ class HTTP11Transport(httpx.AsyncBaseTransport):
 
         Raises:
             httpx.TransportError: as `handle_async_request`.
+            HeldBack: it took a while to get a connection, and the record says that the request may not leave any more.
         """
         record.is_kept = True
         pool = self._open_pool()
         left = self._deadline if record.deadline is None else record.deadline
         until = asyncio.get_running_loop().time() + left
-        connection = pool.take_at_once(origin) or await pool.take(
+        at_once = pool.take_at_once(origin)
+        connection = at_once or await pool.take(
             origin, wait=timeouts.get("pool"), connect=timeouts.get("connect"), until=until
         )
         try:
+            if at_once is None:
+                record.require_leave()
             read = timeouts.get("read")
             reader = await connection.exchange(head, record, Patience(until, left if read is None else read))
         finally:

@@ -26,6 +26,10 @@ class Stage(Enum):
     """The whole answer was received."""
 
 
+class HeldBack(Exception):  # noqa: N818  # a way out of the request, not a fault
+    """None of the request has left, and it must not leave now: it has to begin anew."""
+
+
 NOT_SENT, SENT, ANSWERED, COMPLETE = Stage  # taken out once: each look into an enum costs as much as a call
 
 
@@ -37,6 +41,7 @@ class FlightRecord:
         deadline: seconds the whole exchange may take, from taking a connection to the last byte; ``None`` for the
             transport's own limit.
         on_sent: called with the moment the request's bytes left.
+        may_leave: whether the request may leave still, asked when a connection that had to be waited for is there.
         is_kept: the transport writes this record; else only its exceptions tell how far a request got.
         stage: how far it has got.
         sent_at: the moment on the event loop's clock when its bytes left, or ``None`` before.
@@ -49,6 +54,7 @@ class FlightRecord:
 
     deadline: float | None = None
     on_sent: Callable[[float], None] | None = None
+    may_leave: Callable[[], bool] | None = None
     is_kept: bool = False
     stage: Stage = NOT_SENT
     sent_at: float | None = None
@@ -62,6 +68,11 @@ class FlightRecord:
         """Forget an exchange that is over: the same request is sent again."""
         self.stage, self.sent_at, self.bytes_sent = NOT_SENT, None, 0
         self.status, self.headers, self.body, self.flaw = None, (), b"", None
+
+    def require_leave(self) -> None:
+        """Raise `HeldBack` if the request may not leave any more."""
+        if self.may_leave is not None and not self.may_leave():
+            raise HeldBack
 
     def sent(self, moment: float, size: int = 0) -> None:
         """Note, once, that the request's bytes leave."""

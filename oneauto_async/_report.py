@@ -183,9 +183,9 @@ def _error(ended: Ended, facts: Facts) -> OneAutoError:
         case Pending():
             return facts.error(PendingError, "HTTP 202: accepted, but still not ready; ask again later")
         case Throttled(retry_after=wait, text=text):
-            return _waiting_error(RateLimitedError, "HTTP 429: too many requests for this key", wait, text, facts)
+            return _waiting_error(RateLimitedError, f"HTTP {status}: too many requests for this key", wait, text, facts)
         case QuotaUsedUp(text=text):
-            return facts.error(QuotaExceededError, "HTTP 429: the key's quota is used up", text)
+            return facts.error(QuotaExceededError, f"HTTP {status}: the key's quota is used up", text)
         case Unavailable(retry_after=wait, text=text):
             headline = f"HTTP {status}: the service is unavailable; if it stays so, the vendor's contact is {CONTACT}"
             return _waiting_error(ServiceUnavailableError, headline, wait, text, facts)

@@ -82,10 +82,16 @@ def test_surplus_bytes_are_noticed(surplus: bytes) -> None:
 def test_a_truncated_body_gives_what_came(coding: str, compress: Callable[[bytes], bytes]) -> None:
     """Cut anywhere, it is flagged, and never more than the text."""
     body = compress(TEXT)
-    for cut in range(len(body)):
+    for cut in range(1, len(body)):
         decoded, flaw = decode(coding, body[:cut], MIB)
         assert flaw is Flaw.TRUNCATED
         assert TEXT.startswith(decoded)
+
+
+@pytest.mark.parametrize("coding", ["gzip", "deflate", "identity"])
+def test_no_body_needs_no_decoding(coding: str) -> None:
+    """Whether it should have been there tells the framing."""
+    assert decode(coding, b"", MIB) == (b"", None)
 
 
 @every_coding

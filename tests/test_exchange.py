@@ -8,10 +8,12 @@ import json
 import logging
 import pickle
 import ssl
+import sys
 import traceback
 from typing import Any
 
 import attrs
+import httpcore
 import httpx
 import pytest
 from support.raw import (
@@ -40,9 +42,12 @@ from oneauto_async import (
     Outcome,
     ProxyError,
     RetryPolicy,
+    SchemaMismatchError,
     Timeouts,
     TruncatedAnswerError,
 )
+from oneauto_async._wire.masking import SLICE, Mask
+from oneauto_async.settings import Secret
 
 pytestmark = pytest.mark.asyncio
 
@@ -283,6 +288,79 @@ async def test_a_proxy_that_refuses_is_a_proxy_error(server: RawServer, status: 
     assert all(CANARY_KEY.encode() not in asked.head for asked in server.asked)
 
 
+async def test_a_proxy_that_hangs_up_when_asked_to_connect_has_passed_nothing_on(server: RawServer) -> None:
+    """What it was sent is no request of ours."""
+    server.on("", breaks_off())
+    transport = httpx.AsyncHTTPTransport(proxy=server.base_url)
+
+    async with OneAutoClient(CANARY_KEY, transport=transport, retry=RetryPolicy(attempts=2)) as client:
+        outcome = await client.lookup(1)
+
+    assert_failed(outcome, ConnectionFailedError, Billing.NOT_BILLED)
+    assert [asked.head[:7] for asked in server.asked] == [b"CONNECT"] * 2
+
+
+class _Refusing(httpcore.AsyncConnectionPool):
+    """A connection that traces a step and then calls what happened a fault of the protocol."""
+
+    def __init__(self, *steps: str) -> None:
+        super().__init__()
+        self._steps = steps
+
+    async def handle_async_request(self, request: httpcore.Request) -> httpcore.Response:
+        error = httpcore.LocalProtocolError("99")
+        for step in self._steps:
+            await request.extensions["trace"](step, {"request": request, "exception": error})
+        raise error
+
+
+@pytest.mark.parametrize(
+    ("version", "kind", "billing"),
+    [("http11", ConnectionFailedError, Billing.NOT_BILLED), ("http2", InDoubtError, Billing.UNKNOWN)],
+)
+async def test_a_protocol_fault_over_http2_may_be_the_services_and_leaves_a_doubt(
+    version: str, kind: type[Exception], billing: Billing
+) -> None:
+    """httpcore names it as what h11 refuses to send; that alone surely has not left."""
+    transport = httpx.AsyncHTTPTransport()
+    transport._pool = _Refusing(*(f"{version}.send_request_headers.{end}" for end in ("started", "failed")))
+
+    async with OneAutoClient(CANARY_KEY, transport=transport, retry=ONCE) as client:
+        outcome = await client.lookup(1)
+
+    assert outcome.receipt.billing is billing
+    assert isinstance(outcome, Failed | InDoubt)
+    assert isinstance(outcome.error, kind)
+
+
+async def test_whatever_shows_a_request_shows_no_key(server: RawServer) -> None:
+    """A hook, or a mock that tells which request it did not expect."""
+    shown: list[str] = []
+
+    async def show(request: httpx.Request) -> None:
+        shown.append(f"{request!r} {request.headers!r} {request.headers}")
+
+    own = httpx.AsyncClient(event_hooks={"request": [show]}, trust_env=False)
+    async with own, OneAutoClient(CANARY_KEY, base_url=server.base_url, http_client=own) as client:
+        assert isinstance(await client.lookup(1), Found)
+
+    assert "x-api-key" in shown[0]
+    assert CANARY_KEY not in shown[0]
+
+
+async def test_the_key_is_masked_before_an_errors_text_is_cut() -> None:
+    """Cut in its midst, it would not be found any more."""
+
+    def refuse(request: httpx.Request) -> httpx.Response:
+        raise httpx.ReadError("x" * 130 + request.headers["x-api-key"])
+
+    async with OneAutoClient(CANARY_KEY, transport=httpx.MockTransport(refuse), retry=ONCE) as client:
+        outcome = await client.lookup(1)
+
+    assert isinstance(outcome, InDoubt)
+    assert CANARY_KEY[:8] not in str(outcome.error)
+
+
 async def test_the_environments_proxy_and_netrc_are_not_used(
     server: RawServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Any
 ) -> None:
@@ -378,6 +456,56 @@ async def test_an_echoed_key_is_masked_however_json_spells_it(server: RawServer,
     masked = ["\n***\\", "\\******", json.loads(f'"{not_it}"')]
     assert outcome.unwrap().extra["echo"] == masked
     assert json.loads(outcome.raw or b"")["result"]["echo"] == masked
+
+
+TOLD_IN_PART = """
+import asyncio, sys
+from oneauto_async import OneAutoClient
+
+async def main(base_url, key):
+    async with OneAutoClient(key, base_url=base_url) as client:
+        print(type(await client.lookup(1)).__name__)
+
+asyncio.run(main(*sys.argv[1:]))
+"""
+
+
+async def test_an_answer_that_shows_a_part_of_the_key_is_read_like_any_other(server: RawServer) -> None:
+    """In a process of its own, which would never come back if all ways of reading it were tried."""
+    hint = rb'"error": "Key %b... has \u00a310 left"' % CANARY_KEY[:-4].encode()
+    server.on("1", answers(http(200, ANSWER.replace(b'"error": ""', hint))))
+    command = [sys.executable, "-c", TOLD_IN_PART, server.base_url, CANARY_KEY]
+    process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
+    try:
+        said, _ = await asyncio.wait_for(process.communicate(), 30)
+    finally:
+        if process.returncode is None:
+            process.kill()
+
+    assert said.strip() == b"Found"
+
+
+@pytest.mark.parametrize("shift", range(0, 40, 3))
+async def test_a_key_is_found_wherever_it_stands_in_a_large_answer(shift: int) -> None:
+    """It is searched in slices."""
+    mask = Mask(Secret(CANARY_KEY))
+    spelt = CANARY_KEY.encode().replace(b"y", rb"\u0079")
+    beside = b"\\\\" * ((SLICE - shift) // 4)
+
+    assert await mask.body(beside + spelt + beside + spelt) == beside + b"***" + beside + b"***"
+
+
+async def test_an_answer_that_names_another_vehicle_is_not_this_ones(server: RawServer) -> None:
+    """A mixed-up cache, say: it is charged, kept, and never handed out."""
+    other = ANSWER.replace(b'"result": {', b'"result": {"evdb_vehicle_id": "99999", ')
+    server.on("12345", answers(http(200, other)))
+    server.on("99999", answers(http(200, other)))
+
+    outcome = await look_up(server, "12345")
+
+    assert_failed(outcome, SchemaMismatchError, Billing.BILLED)
+    assert outcome.raw == other
+    assert isinstance(await look_up(server, "99999"), Found)
 
 
 async def test_the_last_answer_decides(server: RawServer) -> None:

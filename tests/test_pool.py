@@ -16,6 +16,8 @@ import pytest
 from support.raw import ANSWER, RawServer, answers, answers_then, http, never_answers, raw_server
 from support.sockets import until
 
+from oneauto_async._wire.connection import Connection
+from oneauto_async._wire.dialing import Dialer, Origin
 from oneauto_async.transport import FlightRecord, HTTP11Transport, Stage
 
 pytestmark = pytest.mark.asyncio
@@ -287,3 +289,35 @@ async def test_places_are_neither_lost_nor_doubled(server: RawServer) -> None:
         server.on("again", answers(delay=0.05))
         await asyncio.gather(*(client.get(url(server, "again")) for _ in range(9)))
         assert server.max_in_flight == 3
+
+
+async def test_what_a_new_connection_says_before_it_is_asked_is_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was meant for somebody else, and may have come without the event loop having looked."""
+    spoken = threading.Event()
+    dial = Dialer.dial
+
+    def speak(listener: socket.socket) -> None:
+        connection, _ = listener.accept()
+        with connection:
+            connection.sendall(http(200, ANSWER))
+            spoken.set()
+            connection.settimeout(5)
+            with suppress(OSError):
+                heard.append(connection.recv(100))
+
+    async def dial_and_dawdle(self: Dialer, origin: Origin, seconds: float) -> Connection:
+        connection = await dial(self, origin, seconds)
+        assert spoken.wait(5)
+        return connection
+
+    heard: list[bytes] = []
+    monkeypatch.setattr(Dialer, "dial", dial_and_dawdle)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        speaker = threading.Thread(target=speak, args=(listener,))
+        speaker.start()
+        async with client_of(HTTP11Transport()) as client:
+            with pytest.raises(httpx.ConnectError, match="spoke before"):
+                await client.get(f"http://127.0.0.1:{listener.getsockname()[1]}/")
+        speaker.join()
+
+    assert not any(heard)

@@ -20,6 +20,8 @@ def decode(coding: str, body: bytes, limit: int) -> tuple[bytes, Flaw | None]:
 
     A coding that was not asked for is left on the body: it will not read as JSON, and the bytes are kept for a person.
     """
+    if not body:
+        return body, None  # a 206 without a record may keep the header
     match coding.strip().lower():
         case "gzip" | "x-gzip":
             return _inflate(body, _GZIP, limit)

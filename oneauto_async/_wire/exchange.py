@@ -7,10 +7,8 @@ no trustworthy answer* (`Lost`).
 from __future__ import annotations
 
 import asyncio
-import re
 import ssl
 from collections.abc import Awaitable, Callable
-from functools import cached_property
 from typing import Any, ClassVar, NamedTuple, TypeAlias
 
 import attrs
@@ -24,15 +22,13 @@ from ..errors import Billing
 from ..settings import Secret, Timeouts
 from .decoding import decode
 from .http11 import HTTP11Transport
+from .masking import Mask
 from .record import FlightRecord, Stage
 from .requests import Mould, httpx_timeouts
 from .straight import straight_way
 
 MAX_BODY = 8 * 1024 * 1024
 """Largest body accepted from a foreign transport, in bytes, before and after decompression."""
-
-SHORTEST_MASKED_KEY = 12
-"""A shorter key may occur in an answer by chance, and an answer must not be changed; real keys have 20 and more."""
 
 
 class Reply(NamedTuple):
@@ -76,6 +72,7 @@ class Exchange:
     ) -> None:
         self._client = client
         self._key = key
+        self._mask = Mask(key)
         self._timeouts = timeouts
         self._clock = clock
         self._base_url = base_url
@@ -106,7 +103,10 @@ class Exchange:
         if record.status is None:
             assert failure is not None
             return failure
-        return self._mask(Reply(status=record.status, headers=record.headers, body=record.body, flaw=record.flaw))
+        headers, body = record.headers, record.body
+        if self._mask.may_be_in(headers, body):
+            headers, body = self._mask.headers(headers), await self._mask.body(body)
+        return Reply(status=record.status, headers=headers, body=body, flaw=record.flaw)
 
     def _cast(self, endpoint: Endpoint[Any]) -> Mould:
         mould = self._moulds[endpoint] = Mould.cast(endpoint, self._base_url, self._key)
@@ -127,9 +127,11 @@ class Exchange:
     def _tracer(self, record: FlightRecord) -> Callable[[str, dict[str, Any]], Awaitable[None]]:
         async def trace(event: str, info: dict[str, Any]) -> None:
             record.is_kept = True
-            if event.endswith("send_request_headers.started"):
+            if event.endswith("send_request_headers.started") and info["request"].method != b"CONNECT":
                 record.require_leave()
                 record.sent(self._clock.monotonic())
+            elif event == "http11.send_request_headers.failed" and _is_of_h11(info["exception"]):
+                record.restart()  # it was looked at, and none of it written
 
         return trace
 
@@ -145,52 +147,12 @@ class Exchange:
 
     def _translate(self, error: Exception, record: FlightRecord) -> Unsent | Lost:
         """Turn an exception into what it says of the money, and drop it: it holds the request, and so the key."""
-        text = f"{type(error).__name__}: {self._masked(excerpt(str(error)))}".rstrip(": ")
+        text = f"{type(error).__name__}: {excerpt(self._mask.text(str(error)))}".rstrip(": ")
         if isinstance(error, httpx.ProxyError):
             return Unsent(text=text, proxy=True, final="407" in text)
-        if _is_surely_unsent(error) or (record.is_kept and record.stage is Stage.NOT_SENT):
+        if record.stage is Stage.NOT_SENT if record.is_kept else _is_surely_unsent(error):
             return Unsent(text=text, final=_is_final(error))
         return Lost(text=text)
-
-    def _mask(self, reply: Reply) -> Reply:
-        """Take the key out of a reply that echoes it, so that nothing downstream can show it."""
-        key, raw_key = self._key.reveal(), self._key.reveal_bytes()
-        if len(key) < SHORTEST_MASKED_KEY:
-            return reply
-        if self._may_be_spelt(reply.body) and self._spelt_key.search(reply.body):
-            reply = reply._replace(body=_without(self._spelt_key.pattern, reply.body))
-        if raw_key not in reply.body and key not in " ".join([value for _, value in reply.headers]):
-            return reply
-        headers = tuple((name, value.replace(key, "***")) for name, value in reply.headers)
-        return reply._replace(headers=headers, body=reply.body.replace(raw_key, b"***"))
-
-    def _may_be_spelt(self, body: bytes) -> bool:
-        """Tell in a moment whether any character of a key may be escaped in a body, which can be large."""
-        return b"\\u00" in body or (b"\\" in body and not self._is_spelt_plainly)
-
-    @cached_property
-    def _is_spelt_plainly(self) -> bool:
-        return not set('"\\/') & set(self._key.reveal())
-
-    @cached_property
-    def _spelt_key(self) -> re.Pattern[bytes]:
-        """The key in every way that JSON can spell it."""
-        return re.compile(b"".join(map(_spellings, self._key.reveal())))
-
-    def _masked(self, text: str) -> str:
-        return text.replace(self._key.reveal(), "***")
-
-
-def _spellings(character: str) -> bytes:
-    """Match a visible character of ASCII as a JSON text may have it (RFC 8259, 7)."""
-    plain = re.escape(character.encode())
-    short = rb"\\" + plain if character in '"\\/' else plain
-    return rb"(?:%s|%s|\\u00(?i:%02x))" % (plain, short, ord(character))
-
-
-def _without(spelt: bytes, body: bytes) -> bytes:
-    """Mask what is spelt so; a backslash that is escaped itself begins none of it, and an answer must stay JSON."""
-    return re.sub(rb"((?<!\\)(?:\\\\)*)" + spelt, rb"\1***", body)
 
 
 async def receive(response: httpx.Response, record: FlightRecord) -> None:
@@ -220,10 +182,14 @@ def _is_surely_unsent(error: Exception) -> bool:
         httpx.ConnectTimeout,
         httpx.PoolTimeout,
         httpx.UnsupportedProtocol,
-        httpx.LocalProtocolError,
         httpx.InvalidURL,
     )
     return isinstance(error, kinds)
+
+
+def _is_of_h11(error: Exception) -> bool:
+    """Tell what refuses to send a request from what fails to; over HTTP/2 the service may be to blame for the same."""
+    return type(error).__name__ == "LocalProtocolError"
 
 
 def _is_final(error: Exception) -> bool:

@@ -169,7 +169,8 @@ class Pool:
         self.opened += 1
         try:
             self._require_open()
-            if not connection.is_idle:
+            # TLS sends tickets by itself; bytes on a plain connection were meant as an answer, to whomever.
+            if not (connection.is_usable if origin.scheme == "http" else connection.is_idle):
                 raise httpx.ConnectError(f"{origin} spoke before it was asked, or hung up at once")
         except httpx.ConnectError:
             connection.close()

@@ -96,7 +96,7 @@ class ResponseReader:
             BadResponseError: they cannot be trusted; what was read before stays readable.
         """
         while data and not self.head_complete:
-            data = self._feed_head(data)
+            data = self._feed_head(data if self._start else self._without_empty_lines(data))
         if data or (self.head_complete and not self.complete):
             self._feed_body(data)
         if self.complete:
@@ -134,6 +134,12 @@ class ResponseReader:
         if self._interim:
             self._expect_another_head()
         return data[end:]
+
+    def _without_empty_lines(self, data: bytes) -> bytes:
+        """Drop what may stand before a status line, in one step: there may be very many."""
+        kept = data.lstrip(b"\r\n")
+        self._head_seen += len(data) - len(kept)
+        return kept
 
     def _end_of_head(self, data: bytes) -> int:
         """Return how many of these bytes belong to the head; its end may lie across two reads."""

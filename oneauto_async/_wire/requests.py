@@ -70,7 +70,9 @@ class Mould:
         """Return the request for an id as httpx's object; the record goes with it, for the transport to write."""
         url = self.url.copy_with(query=query_of(self.endpoint, vehicle_id).encode("ascii"))
         extensions = {"timeout": timeouts, EXTENSION: record}
-        return httpx.Request("GET", url, headers=self.headers, extensions=extensions)
+        request = httpx.Request("GET", url, headers=self.headers, extensions=extensions)
+        request.headers = MaskedHeaders(request.headers)  # it has made plain ones of them
+        return request
 
 
 def query_of(endpoint: Endpoint[Any], vehicle_id: str) -> str:

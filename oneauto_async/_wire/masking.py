@@ -1,0 +1,109 @@
+"""Taking the key out of what the service echoes, so that nothing downstream can show it."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator
+from functools import cached_property
+
+from .._classify import Headers
+from ..settings import Secret
+
+SHORTEST_MASKED_KEY = 12
+"""A shorter key may occur in an answer by chance, and an answer must not be changed; real keys have 20 and more."""
+
+SLICE = 256 * 1024
+"""Bytes that are searched before others have their turn: it takes some ten milliseconds."""
+
+LONGEST_SPELLING = 6
+"""Bytes that JSON spells a character with, at most."""
+
+
+class Mask:
+    """Hides one key.
+
+    Arguments:
+        key: the key.
+    """
+
+    def __init__(self, key: Secret) -> None:
+        self._key = key
+        self._is_long = len(key.reveal()) >= SHORTEST_MASKED_KEY
+
+    def __repr__(self) -> str:
+        return "<Mask>"
+
+    def text(self, text: str) -> str:
+        """Return a text without the key."""
+        return text.replace(self._key.reveal(), "***")
+
+    def may_be_in(self, headers: Headers, body: bytes) -> bool:
+        """Tell in a moment whether an answer may show the key."""
+        if not self._is_long:
+            return False
+        if self._key.reveal_bytes() in body or self._may_be_spelt(body):
+            return True
+        return self._key.reveal() in " ".join([value for _, value in headers])
+
+    def headers(self, headers: Headers) -> Headers:
+        """Return headers without the key."""
+        return tuple((name, self.text(value)) for name, value in headers)
+
+    async def body(self, body: bytes) -> bytes:
+        """Return a body without the key, however JSON spells it; one that is JSON stays so.
+
+        The event loop is not held up, however large it is.
+        """
+        if self._may_be_spelt(body):
+            kept, end = [], 0
+            async for first, last in self._places(body):
+                kept.append(body[end:first])
+                end = last
+            body = b"***".join([*kept, body[end:]])
+        return body.replace(self._key.reveal_bytes(), b"***")
+
+    def _may_be_spelt(self, body: bytes) -> bool:
+        """Tell whether any character of the key may be escaped in a body."""
+        return b"\\u00" in body or (b"\\" in body and not self._is_plain)
+
+    async def _places(self, body: bytes) -> AsyncIterator[tuple[int, int]]:
+        """Yield where the key begins and ends."""
+        overlap = LONGEST_SPELLING * len(self._key.reveal())
+        for begin in range(0, len(body), SLICE):
+            if begin:
+                await asyncio.sleep(0)
+            at, end = begin, begin + SLICE
+            while found := self._spelt.search(body, at, end + overlap):
+                if found.start() >= end:
+                    break  # it belongs to the next
+                at = found.start() + 1
+                if not _is_escaped(body, found.start()):
+                    yield found.span()
+                    at = found.end()
+
+    @cached_property
+    def _is_plain(self) -> bool:
+        """Whether JSON has no short escape for any character of the key."""
+        return not set('"\\/') & set(self._key.reveal())
+
+    @cached_property
+    def _spelt(self) -> re.Pattern[bytes]:
+        """The key in every way that JSON can spell it."""
+        return re.compile(b"".join(map(_spellings, self._key.reveal())))
+
+
+def _spellings(character: str) -> bytes:
+    """Match a visible character of ASCII as a JSON text may have it (RFC 8259, 7).
+
+    No two ways may match the same bytes: a search would try all their combinations in what looks like a key.
+    """
+    plain = re.escape(character.encode())
+    short = rb"\\" + plain + b"|" if character in '"\\/' else b""
+    return rb"(?:%s|%s\\u00(?i:%02x))" % (plain, short, ord(character))
+
+
+def _is_escaped(body: bytes, place: int) -> bool:
+    """Tell whether what stands there belongs to an escape: a backslash that is escaped itself begins none."""
+    before = body[:place]
+    return (len(before) - len(before.rstrip(b"\\"))) % 2 == 1

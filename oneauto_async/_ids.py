@@ -31,6 +31,24 @@ def canonical_id(value: str | int) -> str:
     return text
 
 
+def is_of_another(named: object, vehicle_id: str) -> bool:
+    """Tell whether an id that an answer names is not the one that was asked for.
+
+    Only whole numbers are compared: of other ids it is not known in how many ways the service writes them.
+    """
+    if isinstance(named, bool) or not isinstance(named, str | int) or not _is_number(vehicle_id):
+        return False
+    try:
+        text = canonical_id(named)
+    except InvalidVehicleIdError:
+        return False
+    return _is_number(text) and text.lstrip("0") != vehicle_id.lstrip("0")
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit()
+
+
 def shown_id(value: object) -> str:
     """Return a short, printable text for an input that is no valid id, to report it by."""
     try:

@@ -13,6 +13,7 @@ from ._flow.flights import Flight
 from ._flow.governor import Governor
 from ._flow.patience import Patience
 from ._flow.retry import RETRIABLE, Ended, pursue
+from ._ids import is_of_another
 from ._report import Facts, called_off, interrupted, mismatched, turned_away, unsuccessful
 from ._structure import SchemaMismatch, structure_function
 from ._wire.exchange import Attempted, Exchange, Lost, Reply, Unsent
@@ -290,7 +291,10 @@ class Lookup(Generic[T]):
     def _outcome(self, ended: Ended) -> Outcome[T]:
         if not isinstance(ended, Answer):
             return unsuccessful(ended, self._facts(ended.billing))
+        endpoint = self.route.endpoint
         try:
+            if is_of_another(ended.result.get(endpoint.parameter), self.vehicle_id):
+                raise SchemaMismatch((f"$.result.{endpoint.parameter}: expected {self.vehicle_id}, got another",))
             value = self.route.structure(ended.result)
         except SchemaMismatch as mismatch:
             return mismatched(mismatch.problems, self._facts(ended.billing))

@@ -13,7 +13,7 @@ import math
 import types
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
-from enum import StrEnum
+from enum import Enum, StrEnum
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar, Union, get_args, get_origin
 
 import attrs
@@ -59,6 +59,7 @@ def make_converter() -> Converter:
     converter.register_structure_hook(bytes, _never_bytes)
     converter.register_structure_hook_factory(_is_any, lambda _: _legal_json)
     converter.register_structure_hook_factory(_is_literal, _literal_hook)
+    converter.register_structure_hook_factory(_is_enum, _enum_hook)
     _guard(converter, list)
     _guard(converter, dict)
     converter.register_structure_hook_factory(_is_nullable, lambda kind: _nullable_hook(kind, converter))
@@ -154,13 +155,40 @@ def _is_literal(kind: Any) -> bool:
 
 
 def _literal_hook(kind: Any) -> Callable[[Any, Any], Any]:
-    """Compare types as well: to Python ``True == 1 == 1.0``."""
-    allowed = get_args(kind)
+    return _choice(get_args(kind), kind)
+
+
+def _is_enum(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, Enum)
+
+
+def _enum_hook(kind: type[Enum]) -> Callable[[Any, Any], Any]:
+    """Choose a member by its value, or let the class itself find one for a value it does not have."""
+    choose = _choice(tuple(kind), kind)
+
+    def hook(value: Any, target: Any) -> Any:
+        try:
+            return choose(value, target)
+        except Mismatch:
+            member = kind._missing_(value)
+            if not isinstance(member, kind):
+                raise
+            return member
+
+    return hook
+
+
+def _choice(allowed: tuple[Any, ...], kind: Any) -> Callable[[Any, Any], Any]:
+    """Compare types as well: to Python ``True == 1 == 1.0``. Of an enum's members, JSON has the values."""
+    values = [(one.value if isinstance(one, Enum) else one, one) for one in allowed]
+    if not all(value is None or type(value) in (bool, int, float, str) for value, _ in values):
+        _refuse(kind)
 
     def hook(value: Any, _: Any) -> Any:
-        if not any(type(value) is type(one) and value == one for one in allowed):
-            raise Mismatch(f"expected one of {allowed}, got {_got(value)}")
-        return value
+        for one, member in values:
+            if type(value) is type(one) and value == one:
+                return member
+        raise Mismatch(f"expected one of {tuple(one for one, _ in values)}, got {_got(value)}")
 
     return hook
 

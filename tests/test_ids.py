@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oneauto_async._ids import MAX_LENGTH, canonical_id, shown_id
+from oneauto_async._ids import MAX_LENGTH, canonical_id, is_of_another, shown_id
 from oneauto_async.errors import InvalidVehicleIdError
 
 
@@ -96,3 +96,16 @@ def test_any_input_can_be_shown(value: object) -> None:
 def test_a_number_too_long_to_print_can_be_shown() -> None:
     """Python refuses to write out numbers of over 4,300 digits; the report of the bad id must not fail on it."""
     assert len(shown_id(10**5_000)) <= MAX_LENGTH + 1
+
+
+@pytest.mark.parametrize("named", [99999, "99999", "099999 "])
+def test_a_number_that_is_not_the_one_asked_for_is_another_vehicles(named: object) -> None:
+    """However the service writes it."""
+    assert is_of_another(named, "12345")
+
+
+@pytest.mark.parametrize("named", [12345, "12345", " 012345", None, True, 1.5, "", "EV-12345", ["99999"], {}, -1])
+def test_nothing_else_says_that_an_answer_is_another_vehicles(named: object) -> None:
+    """What is paid for is thrown out for nothing less."""
+    assert not is_of_another(named, "12345")
+    assert not is_of_another("99999", "EV-1")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Mapping, Sequence
-from enum import StrEnum
+from enum import Enum, StrEnum
 from pathlib import Path
 from typing import Any, Literal
 
@@ -157,6 +157,15 @@ class Plug(StrEnum):
     CCS = "CCS"
 
 
+class Phases(Enum):
+    ONE = 1
+    MANY = "many"
+
+    @classmethod
+    def _missing_(cls, value: object) -> Phases | None:
+        return cls.MANY if value == 3 else None
+
+
 @attrs.frozen
 class Port:
     plug: Plug
@@ -221,6 +230,10 @@ def test_a_problem_in_a_users_class_is_named_with_its_nested_path(changes: dict[
         (dict[str, float], [["a", 1.0]]),
         (Literal[1], True),
         (Literal[1], 1.0),
+        (Phases, True),
+        (Phases, 1.0),
+        (Phases, [1]),
+        (Literal[Plug.CCS], "Type 2"),
         (bytes, 5),
         (Any, float("inf")),
         (list[Any], [float("inf")]),
@@ -231,6 +244,32 @@ def test_a_problem_in_a_users_class_is_named_with_its_nested_path(changes: dict[
 def test_no_annotation_opens_a_door_to_coercion(annotation: Any, value: Any) -> None:
     """A text is not a list of its letters, an object not a list of its names, true not 1, an infinity not JSON."""
     assert problems_of(own(attrs.make_class("Own", {"field": attrs.field(type=annotation)})), {"field": value})
+
+
+@pytest.mark.parametrize(
+    ("annotation", "value", "member"),
+    [
+        (Phases, 1, Phases.ONE),
+        (Phases, "many", Phases.MANY),
+        (Phases, 3, Phases.MANY),
+        (Literal[Plug.CCS, 7], "CCS", Plug.CCS),
+        (Literal[Plug.CCS, 7], 7, 7),
+    ],
+)
+def test_a_member_of_an_enum_is_found_by_its_value(annotation: Any, value: Any, member: Any) -> None:
+    """Alone, in a literal, or by the enum's own ``_missing_``."""
+    cls = attrs.make_class("Own", {"field": attrs.field(type=annotation)})
+    assert own(cls)({"field": value}).field is member
+
+
+def test_an_enum_whose_values_no_json_has_is_refused_before_anything_is_paid() -> None:
+    """None of its members could ever be found."""
+
+    class Pair(Enum):
+        ONE = (1, 2)
+
+    with pytest.raises(ConfigurationError, match="Pair"):
+        own(attrs.make_class("Own", {"field": attrs.field(type=Pair)}))
 
 
 def test_an_own_class_may_collect_extra_too() -> None:

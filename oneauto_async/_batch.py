@@ -162,7 +162,8 @@ class Batch(Generic[T]):
         for underway in tuple(self._underway):
             self._leave(underway)
         self._underway.clear()
-        self._desk.keep_untaken(outcome for outcome in self._outbox.rest() if outcome.index not in self._stand_ins)
+        self._give_back(self._outbox.take_all())
+        self._news.set()  # whoever still waits for an outcome, in another task, is told that there will be none
         for task in self._tasks:
             task.cancel()
         self._finish()
@@ -198,8 +199,9 @@ class Batch(Generic[T]):
 
     def _task_ended(self, task: asyncio.Task[None]) -> None:
         """A fault of ours, or of the iterable that was given, must be heard."""
-        if not task.cancelled() and task.exception() is not None:
-            self._fail(task.exception())
+        fault = None if task.cancelled() else task.exception()
+        if fault is not None:
+            self._fail(fault)
 
     async def _feed(self) -> None:
         ids = read(self._ids)
@@ -216,6 +218,13 @@ class Batch(Generic[T]):
                 self._is_reading = True
                 if self._is_late and isinstance(self._ids, AsyncIterable):
                     asyncio.get_running_loop().call_soon(self._stop_waiting_for_input)
+        except asyncio.CancelledError as fault:
+            if self._feeder.cancelling():
+                raise
+            text = "the iterable of ids raised CancelledError, and was not cancelled by the batch: some may be missing"
+            confusion = RuntimeError(text)
+            confusion.__cause__ = fault
+            self._fail(confusion)
         except Exception as fault:  # noqa: BLE001  # of the iterable that was given; the consumer must hear of it
             self._fail(fault)
         finally:
@@ -267,7 +276,7 @@ class Batch(Generic[T]):
             self._stop(NotSentReason.CLOSED)
             return self._unsent(underway.vehicle_id)
         except asyncio.CancelledError:
-            if self._closed or not self._has_stopped():
+            if self._closed or self._fault is not None or not self._has_stopped():
                 raise
             self._feeder.uncancel()  # the deadline came while it waited for a slot; the rest of the ids is still read
             return self._unsent(underway.vehicle_id)
@@ -331,8 +340,8 @@ class Batch(Generic[T]):
         self._end(underway, outcome)
 
     def _leave(self, underway: _Underway) -> None:
-        underway.gone = True
-        if underway.flight is not None:
+        if underway.flight is not None and not underway.gone:
+            underway.gone = True
             self._desk.leave(underway.flight, underway)
 
     def _unsent(self, vehicle_id: str) -> NotSent:
@@ -342,6 +351,8 @@ class Batch(Generic[T]):
 
     async def _watch_deadline(self, seconds: float) -> None:
         await self._clock.sleep(seconds)
+        if self._input_ended and not self._underway:
+            return  # all is done, and only has to be taken
         self._is_late = True
         self._stop(NotSentReason.DEADLINE)
         if self._is_booking:
@@ -353,9 +364,20 @@ class Batch(Generic[T]):
         if self._is_reading:
             self._feeder.cancel()
 
-    def _fail(self, fault: BaseException | None) -> None:
-        self._fault = self._fault or fault
+    def _fail(self, fault: BaseException) -> None:
+        """Start nothing more, and let the consumer hear of it; a request under way is seen through."""
+        if self._fault is None:
+            self._fault = fault
+            for underway in tuple(self._underway):
+                if underway.flight is not None and not underway.flight.is_sent:
+                    self._leave(underway)
+            if asyncio.current_task() is not self._feeder:
+                self._feeder.cancel()
         self._news.set()
+
+    def _give_back(self, outcomes: Iterable[Outcome[Any]]) -> None:
+        """Hand back what nobody took, but for what says only that the true outcome is still to come."""
+        self._desk.keep_untaken(outcome for outcome in outcomes if outcome.index not in self._stand_ins)
 
     def _finish(self) -> None:
         self._ended = self._clock.monotonic() if self._ended is None else self._ended
@@ -404,8 +426,9 @@ class _AsFinished:
     def take(self) -> Outcome[Any] | None:
         return self._outcomes.popleft() if self._outcomes else None
 
-    def rest(self) -> list[Outcome[Any]]:
-        return list(self._outcomes)
+    def take_all(self) -> list[Outcome[Any]]:
+        taken, self._outcomes = list(self._outcomes), deque()
+        return taken
 
 
 class _InOrder:
@@ -423,8 +446,9 @@ class _InOrder:
         self._next += outcome is not None
         return outcome
 
-    def rest(self) -> list[Outcome[Any]]:
-        return list(self._outcomes.values())
+    def take_all(self) -> list[Outcome[Any]]:
+        taken, self._outcomes = list(self._outcomes.values()), {}
+        return taken
 
 
 class _Tally:

@@ -50,8 +50,8 @@ class Wishes:
     def key(self, route: Route[Any], vehicle_id: str) -> Hashable:
         """Return what lookups must have in common to share a flight."""
         if self.max_age is None and not self.refresh:
-            return (route, vehicle_id)
-        return (route, vehicle_id, self)
+            return (route.endpoint, vehicle_id)
+        return (route.endpoint, vehicle_id, self)
 
 
 NO_WISHES = Wishes()

@@ -452,12 +452,13 @@ class OneAutoClient:
         Cancelling: as for leaving a batch early; paid answers are in ``unclaimed``.
         """
         outcomes: list[Outcome[Any]] = []
+        batch = self.batch(ids, endpoint=endpoint, ordered=True, **options)
         try:
-            async with self.batch(ids, endpoint=endpoint, ordered=True, **options) as batch:
+            async with batch:
                 async for outcome in batch:
                     outcomes.append(outcome)  # noqa: PERF401  # a comprehension would lose them to an exception
         except BaseException:
-            self._keep_untaken(outcomes, self._route(endpoint))
+            batch._give_back(outcomes)
             raise
         return outcomes
 
@@ -515,7 +516,7 @@ class OneAutoClient:
     ) -> Flight | Outcome[Any]:
         """Take the seat in the flight of this id, under way or new; or return an outcome that landed unclaimed."""
         tools = self._require_open()
-        key: Hashable = (route, vehicle_id) if wishes is None else wishes.key(route, vehicle_id)
+        key: Hashable = (route.endpoint, vehicle_id) if wishes is None else wishes.key(route, vehicle_id)
         payer = None if wishes is None else wishes.meter
         pursue = partial(self._pursuit, route, vehicle_id, tools, wishes)
         booked = self._book_existing(key, seat, payer, pursue)
@@ -572,7 +573,8 @@ class OneAutoClient:
 
     def _keep_untaken(self, outcomes: Iterable[Outcome[Any]], route: Route[Any]) -> None:
         for outcome in outcomes:
-            self._flights.keep_unclaimed((route, outcome.evdb_vehicle_id), attrs.evolve(outcome, index=None))
+            key = (route.endpoint, outcome.evdb_vehicle_id)
+            self._flights.keep_unclaimed(key, attrs.evolve(outcome, index=None))
 
     def _require_open(self) -> Tools:
         if self._tools is None:

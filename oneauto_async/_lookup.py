@@ -20,7 +20,7 @@ from ._wire.exchange import Attempted, Exchange, Lost, Reply, Unsent
 from ._wire.record import FlightRecord, HeldBack
 from .clock import Clock
 from .endpoints import Endpoint
-from .errors import Billing, InDoubtError, LedgerError, OneAutoError
+from .errors import Billing, ConfigurationError, InDoubtError, LedgerError, OneAutoError
 from .events import AttemptEnded, LookupEnded, Observer, Waited, tell
 from .outcomes import Found, NotSentReason, Outcome, Receipt, Source
 from .settings import RetryPolicy
@@ -29,6 +29,11 @@ T = TypeVar("T")
 
 _OF_NOBODY_ELSE = (NotSentReason.DEADLINE, NotSentReason.CLOSED)
 """Reasons to give a lookup up that are not another lookup's failure, which would hide its own."""
+
+_FAULTS = (LedgerError, ConfigurationError)
+"""What ends a batch loudly: the books that fail, and a governor that is in use elsewhere."""
+
+_OUT_OF_RETRIES = "not tried again, since the retries that all lookups share are used up"
 
 SIMULATED_HEADER = "x-oneauto-simulated"
 """The simulator's mark on everything it answers."""
@@ -71,6 +76,7 @@ class Lookup(Generic[T]):
     was_canary: bool = False
     wasted: int = 0
     doubts: int = 0
+    is_out_of_retries: bool = False
     is_judged: bool = False
     reply: Reply | None = None
     record: FlightRecord | None = None
@@ -83,7 +89,7 @@ class Lookup(Generic[T]):
     async def _observed(self, flight: Flight) -> Outcome[T]:
         try:
             outcome = await self._pursued(flight)
-        except LedgerError as error:
+        except _FAULTS as error:
             self._tell_of_end(type(error).__name__, error.billing)
             raise
         self._tell_of_end(type(outcome).__name__, outcome.receipt.billing)
@@ -97,7 +103,7 @@ class Lookup(Generic[T]):
             if isinstance(ended, RETRIABLE):
                 with self.tools.governor.retrying():
                     ended = await pursue(self._attempt, ended, self.tools.policy, self.tools.clock, self, progress)
-        except LedgerError:
+        except _FAULTS:
             raise  # not this id's failure: whoever waits for anything must hear of it
         except OneAutoError as refusal:
             return turned_away(refusal, self._facts(Billing.NOT_BILLED))
@@ -150,7 +156,8 @@ class Lookup(Generic[T]):
 
     def may_retry(self) -> bool:
         """Take one of the retries that all lookups have together; say whether there was one."""
-        return self.tools.governor.may_retry()
+        self.is_out_of_retries = not self.tools.governor.may_retry()
+        return not self.is_out_of_retries
 
     @property
     def progress(self) -> int:
@@ -309,7 +316,8 @@ class Lookup(Generic[T]):
 
     def _facts(self, billing: Billing) -> Facts:
         receipt, wall = self._receipt(billing), self.tools.clock.wall()
-        return Facts(vehicle_id=self.vehicle_id, receipt=receipt, raw=self._raw(), wall=wall)
+        note = _OUT_OF_RETRIES if self.is_out_of_retries else ""
+        return Facts(vehicle_id=self.vehicle_id, receipt=receipt, raw=self._raw(), wall=wall, note=note)
 
     def _raw(self) -> bytes | None:
         return None if self.reply is None else self.reply.body

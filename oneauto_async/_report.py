@@ -55,12 +55,14 @@ class Facts(NamedTuple):
         receipt: what it cost.
         raw: the last body that came.
         wall: the time of day, to read a ``Retry-After`` that is a date.
+        note: what else explains how it ended.
     """
 
     vehicle_id: str
     receipt: Receipt
     raw: bytes | None
     wall: float
+    note: str = ""
 
     def error(self, kind: type[E], headline: str, text: str = "", **more: Any) -> E:
         """Make an error whose message can be read alone."""
@@ -69,6 +71,8 @@ class Facts(NamedTuple):
         facts = [f"evdb_vehicle_id {self.vehicle_id}", _BILLING_TEXTS[receipt.billing]]
         if receipt.attempts != 1:
             facts.append(f"{receipt.attempts} requests")
+        if self.note:
+            facts.append(self.note)
         if receipt.request_id:
             facts.append(f"request id {receipt.request_id}")
         if receipt.billing is Billing.UNKNOWN:

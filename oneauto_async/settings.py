@@ -47,7 +47,8 @@ def _number(low: float, *, inclusive: bool = False) -> Callable[[Any, attrs.Attr
         usable = isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= LARGEST
         if not usable or (value == low and not inclusive):
             bound = "at least" if inclusive else "more than"
-            raise ConfigurationError(f"{name} must be a number of {bound} {low:g}, got {_shown(value)}")
+            most = f"{LARGEST:,.0f}"
+            raise ConfigurationError(f"{name} must be a number of {bound} {low:g}, up to {most}, got {_shown(value)}")
 
     return check
 
@@ -103,7 +104,8 @@ def require_seconds(name: str, value: object) -> None:
     """Raise `ConfigurationError` unless the value is ``None`` or a finite number of seconds above 0."""
     usable = isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= LARGEST
     if value is not None and not usable:
-        raise ConfigurationError(f"{name} must be a number of seconds above 0, got {_shown(value)}")
+        most = f"{LARGEST:,.0f}"
+        raise ConfigurationError(f"{name} must be a number of seconds above 0, up to {most}, got {_shown(value)}")
 
 
 @attrs.frozen(kw_only=True)

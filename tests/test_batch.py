@@ -5,21 +5,25 @@ from __future__ import annotations
 import asyncio
 import sys
 import tracemalloc
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Iterator
 from contextlib import suppress
 from typing import Any
 
+import attrs
 import httpx
 import pytest
 from support.raw import ANSWER, CANARY_KEY, RawServer, answers, http, never_answers
 
 from oneauto_async import (
+    VAN_BIDIRECTIONAL_CHARGING,
+    Batch,
     Billing,
     ClientClosedError,
     ConfigurationError,
     Failed,
     Found,
     InDoubt,
+    LedgerError,
     NoData,
     NotSent,
     NotSentReason,
@@ -29,7 +33,9 @@ from oneauto_async import (
     RetryPolicy,
     Source,
     Timeouts,
+    make_converter,
 )
+from oneauto_async.ledger import Claim, MemoryLedger, Settlement
 from oneauto_async.testing import Simulator, VirtualClock
 from oneauto_async.transport import HTTP11Transport
 
@@ -651,3 +657,149 @@ async def _grown_by(count: int) -> int:
 async def test_memory_does_not_grow_with_the_input(count: int) -> None:
     """Four times as many ids take no more."""
     assert await _grown_by(4 * count) < 1.5 * await _grown_by(count) + 200_000
+
+
+# Ends that are easily got wrong.
+
+
+def test_an_input_that_raises_a_cancellation_of_its_own_is_not_taken_for_complete(clock: VirtualClock) -> None:
+    """A producer that was cancelled: the ids behind it would be lost without a word."""
+
+    async def main() -> None:
+        producers = [asyncio.create_task(asyncio.sleep(number, str(number))) for number in (1, 2, 3)]
+        await asyncio.sleep(0)
+        producers[1].cancel()
+        await asyncio.wait(producers)
+        async with OneAutoClient.simulated(clock=clock) as client:
+            with pytest.raises(RuntimeError, match="some may be missing") as raised:
+                await client.lookup_many(producer.result() for producer in producers)
+            assert isinstance(raised.value.__cause__, asyncio.CancelledError)
+
+    clock.run(main())
+
+
+def test_whoever_waits_for_an_outcome_is_told_when_the_block_is_left(clock: VirtualClock) -> None:
+    """Another task, and the input has been read to its end."""
+
+    async def main() -> list[Any]:
+        async with OneAutoClient.simulated(Simulator(latency=10), clock=clock) as client:
+            async with client.batch([1, 2]) as batch:
+                waiting = asyncio.create_task(_all_of(batch))
+                await asyncio.sleep(1)
+            async with asyncio.timeout(5):
+                return await waiting
+
+    assert clock.run(main()) == []
+
+
+async def _all_of(batch: Batch[Any]) -> list[Outcome[Any]]:
+    return [outcome async for outcome in batch]
+
+
+def test_an_outcome_that_was_given_back_is_not_handed_out_as_well(clock: VirtualClock) -> None:
+    """The charge is told once: by the lookup that takes it from ``unclaimed``."""
+    simulator = Simulator(latency=0.1)
+
+    async def main() -> tuple[list[Any], Outcome[Any]]:
+        async with OneAutoClient.simulated(simulator, clock=clock) as client:
+            async with client.batch([1, 2]) as batch:
+                await anext(batch)
+                await asyncio.sleep(1)
+            return await _all_of(batch), await client.lookup(2)
+
+    afterwards, taken = clock.run(main())
+
+    assert afterwards == []
+    assert taken.receipt.billing is Billing.BILLED
+    assert simulator.total_billed == 2
+
+
+async def _take_slowly(batch: Batch[Any]) -> None:
+    async with batch:
+        async for _ in batch:
+            await asyncio.sleep(60)
+
+
+def test_after_a_fault_nothing_more_is_sent(clock: VirtualClock) -> None:
+    """However long the consumer takes to hear of it."""
+    simulator = Simulator(latency=0.1)
+
+    class Failing(MemoryLedger):
+        def settle(self, claim: Claim, settlement: Settlement) -> Awaitable[None]:
+            if simulator.total_billed > 20:
+                counted.append(simulator.requests.total())
+                raise LedgerError("the disk is full")
+            return super().settle(claim, settlement)
+
+    async def main() -> None:
+        ledger = Failing(clock=clock)
+        async with OneAutoClient.simulated(
+            simulator, ledger=ledger, clock=clock, rate_limit=RateLimit(100, 1)
+        ) as client:
+            with pytest.raises(LedgerError):
+                await _take_slowly(client.batch(range(200), concurrency=30))
+
+    counted: list[int] = []
+    clock.run(main())
+
+    assert simulator.requests.total() == counted[0]
+
+
+def test_a_deadline_that_comes_after_everything_was_answered_stops_nothing(clock: VirtualClock) -> None:
+    """The consumer was slow, and the service was not."""
+
+    async def main() -> Any:
+        async with OneAutoClient.simulated(clock=clock) as client, client.batch([1, 2, 3], deadline=5) as batch:
+            async for _ in batch:
+                await asyncio.sleep(3)
+            return batch.summary
+
+    done = clock.run(main())
+
+    assert (done.total, done.found, done.stopped) == (3, 3, None)
+
+
+def test_a_cancelled_lookup_many_leaves_no_doubt_for_what_is_still_to_come(clock: VirtualClock) -> None:
+    """At its deadline it was reported in doubt; the lookup that asks again joins the request under way."""
+    simulator = Simulator(latency=10)
+
+    async def ids() -> AsyncIterator[int]:
+        yield 1
+        with suppress(asyncio.CancelledError):  # reads on after the deadline
+            await asyncio.sleep(1000)
+        await asyncio.sleep(1000)
+
+    async def main() -> tuple[Outcome[Any], int]:
+        async with OneAutoClient.simulated(simulator, clock=clock) as client:
+            many = asyncio.create_task(client.lookup_many(ids(), deadline=1))
+            await asyncio.sleep(2)
+            many.cancel()
+            await asyncio.wait([many])
+            return await client.lookup(1), simulator.requests.total()
+
+    outcome, requests = clock.run(main())
+
+    assert isinstance(outcome, Found)
+    assert requests == 1
+
+
+def test_endpoints_without_number_make_the_client_forget_no_flight_and_no_answer(clock: VirtualClock) -> None:
+    """One made anew for each call is another endpoint each time; that of everyone else is the same as before."""
+    simulator = Simulator(latency=10)
+
+    async def main() -> tuple[int, int]:
+        async with OneAutoClient.simulated(simulator, clock=clock, rate_limit=RateLimit(1000, 1000)) as client:
+            left = asyncio.create_task(client.lookup(7))
+            await asyncio.sleep(1)
+            left.cancel()
+            joined = asyncio.create_task(client.lookup(8))
+            others = [
+                client.lookup(number, endpoint=attrs.evolve(VAN_BIDIRECTIONAL_CHARGING, converter=make_converter()))
+                for number in range(100, 200)
+            ]
+            await asyncio.sleep(1)
+            await asyncio.gather(*others, joined, client.lookup(8))
+            await client.lookup(7)
+            return simulator.requests["7"], simulator.requests["8"]
+
+    assert clock.run(main()) == (1, 1)

@@ -284,6 +284,20 @@ def test_the_service_answers_every_outcome(
     assert clock.run(visit()).status_code == status
 
 
+def test_a_visitor_of_the_service_does_not_wait_for_ever(service: dict[str, Any], clock: VirtualClock) -> None:
+    """Whoever asks again has the answer that came meanwhile, for one charge."""
+    simulator = Simulator(latency=25)
+
+    async def main() -> list[int]:
+        async with visitor_of(service["make_app"](lambda: OneAutoClient.simulated(simulator, clock=clock))) as visitor:
+            statuses = [(await visitor.get("/vans/1/charging")).status_code]
+            await asyncio.sleep(10)
+            return [*statuses, (await visitor.get("/vans/1/charging")).status_code]
+
+    assert clock.run(main()) == [503, 200]
+    assert simulator.bills == {"1": 1}
+
+
 @pytest.mark.asyncio
 @pytest.mark.usefixtures("with_key")
 async def test_the_service_with_a_key(service: dict[str, Any]) -> None:

@@ -215,6 +215,29 @@ def test_a_governor_serves_one_event_loop_at_a_time() -> None:
         asyncio.run(wait())
 
 
+def test_a_governor_that_is_in_use_elsewhere_is_a_fault_and_no_outcome() -> None:
+    """A lookup raises it, and so does a batch, at once."""
+    governor = Governor(RateLimit(0.001, 1))
+    first = asyncio.new_event_loop()
+
+    async def wait() -> None:
+        await governor.acquire()
+        async with asyncio.timeout(0.01):
+            await governor.acquire()
+
+    async def elsewhere() -> None:
+        async with OneAutoClient.simulated(rate_limit=governor) as client:
+            with pytest.raises(ConfigurationError, match="another event loop"):
+                await client.lookup(1)
+            with pytest.raises(ConfigurationError, match="another event loop"):
+                await client.lookup_many([1, 2])
+
+    with pytest.raises(TimeoutError):
+        first.run_until_complete(wait())
+    asyncio.run(elsewhere())
+    first.close()
+
+
 def test_a_limit_given_too_high_loses_no_id(clock: VirtualClock) -> None:
     """Told 100/s while the key allows 10/s, the client is slower than it could be, and answers every id."""
     simulator = Simulator(rate=10, burst=5)

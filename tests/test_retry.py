@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from email.utils import formatdate
+from typing import Literal
 
 import httpx
 import pytest
@@ -21,6 +22,7 @@ from oneauto_async import (
     OneAutoClient,
     Outcome,
     PendingError,
+    RateLimit,
     RateLimitedError,
     RetryPolicy,
     ServiceUnavailableError,
@@ -326,3 +328,33 @@ def test_a_gate_that_opens_too_late_is_not_waited_for(clock: VirtualClock) -> No
 
     assert isinstance(error_of(outcome), DeadlineExceededError)
     assert now == 0.0
+
+
+@pytest.mark.parametrize("scope", ["key", "call"])
+def test_a_key_that_has_not_answered_yet_is_asked_again_slower_and_slower(
+    clock: VirtualClock, scope: Literal["key", "call"]
+) -> None:
+    """Whatever a ``Retry-After`` would hold: there is none."""
+    service = Service(*[httpx.Response(429)] * 4, OK)
+
+    async def main() -> Outcome[BidirectionalCharging]:
+        limit, transport = RateLimit(50, 10, retry_after_scope=scope), httpx.MockTransport(service)
+        async with OneAutoClient("k" * 20, transport=transport, clock=clock, rate_limit=limit) as client:
+            return await client.lookup(1)
+
+    assert isinstance(clock.run(main()), Found)
+    assert all(0.125 * 2**number <= gap <= 0.25 * 2**number + 0.1 for number, gap in enumerate(service.gaps))
+
+
+def test_when_the_common_retries_are_used_up_the_error_says_so(clock: VirtualClock) -> None:
+    """Else nothing would tell why one lookup makes six requests, and the next one only one."""
+    service = Service(httpx.Response(500))
+
+    async def main() -> list[str]:
+        async with OneAutoClient("k" * 20, transport=httpx.MockTransport(service), clock=clock) as client:
+            return [str(error_of(await client.lookup(number))) for number in range(120)]
+
+    texts = clock.run(main())
+
+    assert "used up" not in texts[0]
+    assert "not tried again, since the retries that all lookups share are used up" in texts[-1]

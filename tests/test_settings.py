@@ -6,6 +6,7 @@ import copy
 import math
 import os
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -452,3 +453,14 @@ def test_a_deadline_is_a_number_of_seconds(value: Any) -> None:
     require_seconds("deadline", 0.5)
     with pytest.raises(ConfigurationError, match="deadline must be a number of seconds above 0"):
         require_seconds("deadline", value)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [lambda: RateLimit(math.inf), lambda: RateLimit(2e9), lambda: Timeouts(read=1e10)],
+    ids=["inf", "2e9", "read"],
+)
+def test_a_number_that_is_too_large_is_refused_with_the_largest_there_may_be(make: Callable[[], object]) -> None:
+    """To be told that it must be above 0 would help nobody."""
+    with pytest.raises(ConfigurationError, match="up to 1,000,000,000, got"):
+        make()

@@ -3,6 +3,7 @@
 With a key in ONEAUTO_API_KEY: ``uvicorn service:app``. Without one, simulated: ``python service.py``.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -21,9 +22,11 @@ from oneauto_async import (
     RetryPolicy,
 )
 
+VISITORS_WAIT = 20.0  # seconds
+
 
 def new_client() -> OneAutoClient:
-    # What your key allows, and how long a visitor may wait: the defaults are made for bulk runs.
+    # What your key allows, and how patiently an id is pursued: the defaults are made for bulk runs.
     return OneAutoClient(rate_limit=RateLimit(rate=10, burst=5), retry=RetryPolicy(attempts=3, total=20))
 
 
@@ -39,9 +42,12 @@ def make_app(client_factory: Callable[[], OneAutoClient] = new_client) -> FastAP
     async def charging(evdb_vehicle_id: str, request: Request) -> dict[str, Any]:
         client: OneAutoClient = request.app.state.oneauto
         try:
-            outcome = await client.lookup(evdb_vehicle_id)
+            async with asyncio.timeout(VISITORS_WAIT):
+                outcome = await client.lookup(evdb_vehicle_id)
         except InvalidVehicleIdError as invalid:
             raise HTTPException(422, str(invalid)) from invalid
+        except TimeoutError as late:  # a request under way is seen through, and whoever asks again has its answer
+            raise HTTPException(503, "not answered yet; ask again") from late
         match outcome:
             case Found(value=record, partial=partial):
                 return record.to_dict() | {"partial": partial}

@@ -131,11 +131,11 @@ class _Rules:
         match ended:
             case Pending():
                 return max(FLOOR, self.policy.poll_interval)
-            case Throttled() if self.trail.waits_alone:
-                return max(FLOOR, self._asked_for(ended))
             case Throttled():
+                alone = self._asked_for(ended) if self.trail.waits_alone else 0.0
                 # The governor decides when a key may be asked again, but of one that never answered it knows nothing.
-                return FLOOR if self.trail.progress else max(FLOOR, self._ceiling * (1.0 + self.clock.random()) / 2.0)
+                unknown = 0.0 if self.trail.progress else self._ceiling * (1.0 + self.clock.random()) / 2.0
+                return max(FLOOR, alone, unknown)
             case _:
                 return max(FLOOR, self.clock.random() * self._ceiling)
 

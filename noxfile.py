@@ -13,7 +13,7 @@ nox.options.default_venv_backend = "venv"
 nox.options.error_on_external_run = True
 nox.options.reuse_existing_virtualenvs = True
 nox.options.error_on_missing_interpreters = False
-nox.options.sessions = ["lint", "types", "tests", "slow", "docs", "dist"]
+nox.options.sessions = ["lint", "types", "tests", "floors", "slow", "docs", "dist"]
 
 PEERS = ["aiolimiter>=1.2", "aiometer>=1.0", "httpx-retries>=0.4", "stamina>=25.1"]
 """Libraries that ours is compared with; nothing else needs them."""
@@ -51,6 +51,14 @@ def types(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """Run the fast tests."""
     session.install("-e", ".[test]")
+    session.run(*PYTEST, *session.posargs)
+
+
+@nox.session(python=OLDEST)
+def floors(session: nox.Session) -> None:
+    """Run the fast tests with the oldest libraries that the package says it works with."""
+    needed = [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["cli"]]
+    session.install("-e", ".[test]", *(line.split(",")[0].replace(">=", "==") for line in needed))
     session.run(*PYTEST, *session.posargs)
 
 

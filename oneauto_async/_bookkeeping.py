@@ -178,10 +178,16 @@ class Accounts:
         What others have reserved counts as allowed: it may turn out to cost nothing.
         """
         rooms = [meter.most - meter.spent for meter in self.meters(wishes or NO_WISHES)]
-        if self._limit is not None and self.ledger is not None:
-            spending = await self.ledger.spending(self._account, self._host, self._limit.since)
-            rooms.append(max(0, self._limit.most - spending.spent))
+        if self._limit is not None:
+            rooms.append(max(0, self._limit.most - await self.spent()))
         return min(rooms, default=None)
+
+    async def spent(self) -> int:
+        """Return the charges, doubts included, that a ledger holds and the client's budget counts."""
+        if self.ledger is None:
+            return 0
+        since = None if self._limit is None else self._limit.since
+        return (await self.ledger.spending(self._account, self._host, since)).spent
 
 
 def _begun(since: float | None) -> float | None:

@@ -447,7 +447,7 @@ class OneAutoClient:
     async def lookup_many(
         self, ids: Ids, *, endpoint: Endpoint[Any] = VAN_BIDIRECTIONAL_CHARGING, **options: Any
     ) -> list[Outcome[Any]]:
-        """Look many ids up and return their outcomes in input order; the arguments are those of `batch`.
+        """Look many ids up and return their outcomes in input order; the arguments are those of `batch` but for ``ordered``.
 
         Cancelling: as for leaving a batch early; paid answers are in ``unclaimed``.
         """
@@ -473,8 +473,8 @@ class OneAutoClient:
     ) -> Plan:
         """Return what a batch of these ids would buy, and the most it could cost. Nothing is sent or reserved.
 
-        All ids are read. The arguments are those of `batch`; the cost in money needs a budget with a price, here or on
-        the client.
+        All ids are read. The arguments mean what they mean for `batch`; the cost in money needs a budget with a price,
+        here or on the client.
 
         Raises:
             ClientClosedError, ConfigurationError: as for `batch`.
@@ -641,6 +641,8 @@ def _require_compatible(
         raise ConfigurationError("give transport or http_client, not both: each brings the connections")
     if ssl_context is not None and (transport is not None or http_client is not None):
         raise ConfigurationError("ssl_context is for the client's own connections; set it on the transport you give")
+    if not isinstance(ssl_context, ssl.SSLContext | None):
+        raise ConfigurationError(f"ssl_context must be an ssl.SSLContext, got {type(ssl_context).__name__}")
     if transport is not None and not isinstance(transport, httpx.AsyncBaseTransport):
         raise ConfigurationError(f"transport must be an httpx.AsyncBaseTransport, got {type(transport).__name__}")
     if http_client is not None and not isinstance(http_client, httpx.AsyncClient):

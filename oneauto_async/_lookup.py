@@ -33,6 +33,10 @@ _OF_NOBODY_ELSE = (NotSentReason.DEADLINE, NotSentReason.CLOSED)
 _FAULTS = (LedgerError, ConfigurationError)
 """What ends a batch loudly: the books that fail, and a governor that is in use elsewhere."""
 
+LEAST_WAIT = 0.001
+"""Seconds between a request's asking for its turn and having it that are told as a wait: each look at a real clock is a
+little later than the one before."""
+
 _OUT_OF_RETRIES = "not tried again, since the retries that all lookups share are used up"
 
 SIMULATED_HEADER = "x-oneauto-simulated"
@@ -273,7 +277,7 @@ class Lookup(Generic[T]):
         self._tell_of_attempt(asked, grant, None, "CutShort", billing)
 
     def _tell_of_attempt(self, asked: float, grant: Grant, status: int | None, verdict: str, billing: Billing) -> None:
-        if grant.at > asked:
+        if grant.at > asked + LEAST_WAIT:
             tell(self.tools.observers, Waited(evdb_vehicle_id=self.vehicle_id, seconds=grant.at - asked))
         event = AttemptEnded(
             evdb_vehicle_id=self.vehicle_id,

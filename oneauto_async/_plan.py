@@ -33,9 +33,10 @@ async def plan(
     counts, distinct = await _read(ids)
     standings: Counter[str] = Counter()
     room: int | None = None
+    spent = 0
     if books is not None:
         standings.update((await books.standings(route, distinct, wishes)).values())
-        room = await books.room(wishes)
+        room, spent = await books.room(wishes), await books.spent()
     new = len(distinct) - standings.total()
     # Whatever is sent may be sent again after a doubt, and what is in doubt already has had its first time.
     most = (new + standings["under_way"]) * (1 + resends) + standings["in_doubt"] * resends
@@ -50,6 +51,7 @@ async def plan(
         invalid=counts["invalid"],
         most_billed=most_billed,
         most_cost=None if price is None else _exact_product(most_billed, price),
+        spent=spent,
     )
 
 

@@ -261,6 +261,8 @@ class Plan:
             counted: what the ledger has for it cost nothing (206) and does not fit the endpoint's class, which shows
             only when it is read, and then it is asked for again.
         most_cost: the same in money, or ``None`` if no budget names a price.
+        spent: charges, doubts included, that the ledger holds for this account and host: a client's budget counts them
+            in, so whoever wants to buy all of this allows so many more.
     """
 
     total: int
@@ -272,6 +274,7 @@ class Plan:
     invalid: int
     most_billed: int
     most_cost: Decimal | None = None
+    spent: int = 0
 
 
 Outcome: TypeAlias = Found[T] | NoData | Failed | InDoubt | NotSent

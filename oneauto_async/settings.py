@@ -372,6 +372,8 @@ def _checked_key(key: object, origin: str) -> Secret:
 def find_base_url(base_url: str | None, sandbox: bool | None, environ: Mapping[str, str] = os.environ) -> str:
     """Find the address: the arguments, else ``ONEAUTO_BASE_URL`` or ``ONEAUTO_SANDBOX``, else the live service.
 
+    That it is not the sandbox leaves open where else to: a program that is led to a simulator stays there.
+
     Returns:
         Scheme, host and any path before the endpoint's, without a trailing slash.
 
@@ -382,9 +384,9 @@ def find_base_url(base_url: str | None, sandbox: bool | None, environ: Mapping[s
         raise ConfigurationError(f"sandbox must be True or False, got {_shown(sandbox)}")
     if base_url is not None and sandbox is not None:
         raise ConfigurationError("give sandbox or base_url, not both: each names the host")
-    if base_url is None and sandbox is None:
+    if base_url is None and not sandbox:
         base_url = environ.get("ONEAUTO_BASE_URL", "").strip() or None
-        sandbox = _flag("ONEAUTO_SANDBOX", environ)
+        sandbox = sandbox is None and _flag("ONEAUTO_SANDBOX", environ)
         if base_url is not None and sandbox:
             raise ConfigurationError("ONEAUTO_BASE_URL and ONEAUTO_SANDBOX are both set: unset one of them")
     if base_url is not None:

@@ -803,3 +803,18 @@ def test_endpoints_without_number_make_the_client_forget_no_flight_and_no_answer
             return simulator.requests["7"], simulator.requests["8"]
 
     assert clock.run(main()) == (1, 1)
+
+
+def test_of_two_answers_to_an_id_that_nobody_took_the_better_one_is_kept(clock: VirtualClock) -> None:
+    """Never a doubt in place of an answer."""
+    simulator = Simulator(latency=1)
+
+    async def main() -> tuple[Outcome[Any], ...]:
+        async with OneAutoClient.simulated(simulator, clock=clock) as client:
+            async with client.batch([1, 1], deduplicate=False, concurrency=1):
+                await asyncio.sleep(0.5)
+                simulator.fail_next(1, 504)
+                await asyncio.sleep(5)
+            return client.unclaimed
+
+    assert [type(outcome) for outcome in clock.run(main())] == [Found]

@@ -987,6 +987,20 @@ async def test_a_plan_sends_nothing(ledger: Ledger) -> None:
 
 
 @asynchronous
+async def test_a_plan_counts_what_others_are_buying_and_what_was_spent(ledger: Ledger) -> None:
+    """What another has claimed may come to nothing, and is bought then; what was paid counts against a budget."""
+    async with OneAutoClient.simulated(Simulator(latency=0.2), ledger=ledger) as client:
+        await client.lookup_many([1, "SIM-502", "SIM-400"])
+        buying = asyncio.create_task(client.lookup(2))
+        await asyncio.sleep(0.1)
+        plan = await client.plan([1, 2, 3])
+        await buying
+
+    assert (plan.answered, plan.under_way, plan.new, plan.most_billed) == (1, 1, 1, 2)
+    assert plan.spent == 2  # one answer and one doubt
+
+
+@asynchronous
 async def test_a_plan_counts_what_a_policy_may_send_again(ledger: Ledger) -> None:
     """Each doubt may cost once more."""
     async with OneAutoClient.simulated(ledger=ledger) as client:

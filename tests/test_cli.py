@@ -516,7 +516,7 @@ def test_the_command_for_the_rest_asks_the_same_of_the_same(
         pace = ("--rate=100.5", "--burst=3", "--concurrency=5", "--no-ledger")
         command = ("bulk", str(listed(tmp_path, "1", "2")), "-o", str(output), "--format=csv", *about, *pace)
         code, _, stderr = run(*command)
-    told = shlex.split(stderr.partition("run `oneauto-async ")[2].partition("` for these alone")[0])
+    told = shlex.split(stderr.partition("run `oneauto-async ")[2].partition("` for it alone")[0])
     rest = [f"{output}.rest.txt", "-o", str(tmp_path / "our cars.rest.txt")]
     assert (code, simulator.total_billed, told) == (4, 1, ["bulk", *rest, "--format=csv", *about, *pace])
     assert run("bulk", str(VANS), "--simulate", "--max-calls=1", "-o", str(tmp_path / "a.csv"))[2].count("--simulate`")
@@ -672,3 +672,19 @@ def test_simulate_lists_the_special_ids() -> None:
     read_until(process.stdout, "# SIM-204")
     process.send_signal(signal.SIGINT)
     assert finish(process).returncode == 0
+
+
+@posix
+@pytest.mark.parametrize(("arguments", "code"), [(["lookup", "1"], 0), (["lookup", "SIM-504"], 5), (["--bogus"], 2)])
+def test_a_standard_error_that_takes_nothing_changes_no_exit_code(arguments: list[str], code: int) -> None:
+    """What is left in Python's buffer would end the program with a code of its own."""
+    simulated = [*arguments, "--simulate"] if code != 2 else arguments
+    with Path("/dev/full").open("w") as full:
+        assert program(*simulated, stderr=full, env=environment(PYTHONWARNINGS="")).returncode == code
+
+
+def test_a_ledger_command_without_a_word_what_to_do_says_which_there_are() -> None:
+    """In one line, as any other mistake."""
+    done = oneauto("ledger")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "show, export, verify or resolve" in done.stderr

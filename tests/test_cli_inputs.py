@@ -69,6 +69,29 @@ def test_refuses_two_columns_of_the_chosen_name(read: Reader) -> None:
         read("vans.csv", "id,id\n1,2\n")
 
 
+def test_refuses_two_columns_that_look_like_the_id(read: Reader) -> None:
+    """One of them may be a row number; a name given with --column is exact."""
+    with pytest.raises(RefusedError, match=r"any of \['ID', 'id'\]: say which with --column"):
+        read("vans.csv", "ID,id\n1,2\n")
+    assert read("vans.csv", "ID,id\n1,2\n", column="id").rows == ["2"]
+
+
+def test_a_lone_heading_that_may_be_an_id_is_refused(read: Reader) -> None:
+    """Taken for a heading, the first id would never be asked for."""
+    with pytest.raises(RefusedError, match="'EV-204' may be the heading or the first id"):
+        read("vans.csv", "EV-204\n12345\n")
+    assert read("vans.csv", "EV-204\n12345\n", form="lines").rows == ["EV-204", "12345"]
+    assert read("vans.csv", "EV-204\n12345\n", column="EV-204").rows == ["12345"]
+    assert read("vans.csv", "van\n12345\n").rows == ["12345"]
+
+
+@pytest.mark.parametrize("cell", ['"=""00123"""', '"1,234,567"', "1 234 567", "1'234"])
+def test_what_a_spreadsheet_made_for_a_person_to_read_is_no_id(read: Reader, cell: str) -> None:
+    """Sent as it stands, it would be paid for as something else."""
+    with pytest.raises(RefusedError, match=r"(?s)line 2.*(grouped|formula)"):
+        read("vans.csv", f"id\n{cell}\n")
+
+
 def test_reads_a_csv_as_spreadsheets_write_it(read: Reader) -> None:
     """A byte-order mark, CRLF, semicolons, quotes, blank lines and trailing separators are no obstacle."""
     content = '\ufeffdepot;evdb_vehicle_id\r\n"London; East";" 12 "\r\n\r\n;;;\r\nLeeds;13;;\r\n'

@@ -54,6 +54,17 @@ def contents(folder: Path) -> dict[str, tuple[bytes, int]]:
     return {file.name: (file.read_bytes(), file.stat().st_mtime_ns) for file in folder.iterdir()}
 
 
+def test_the_cap_that_a_refusal_names_is_enough(run: Run, tmp_path: Path, paid_service: Simulator) -> None:
+    """What the ledger holds already counts against it."""
+    command = ("bulk", str(listed(tmp_path, *map(str, range(20)))), "-o", str(tmp_path / "out.csv"))
+    run(*command, "--max-calls", "8")
+    code, _, stderr = run(*command)
+    named = stderr.partition("add --max-calls ")[2].split()[0]
+    assert (code, named, "with 8 that the ledger holds" in stderr) == (2, "20", True)
+    assert run(*command, "--max-calls", named)[0] == 0
+    assert paid_service.total_billed == 20
+
+
 # Estimates.
 
 

@@ -9,6 +9,7 @@ import json
 import math
 import os
 import re
+import shutil
 import sqlite3
 import stat
 from contextlib import closing
@@ -382,7 +383,60 @@ def test_a_closed_standard_output_is_refused(monkeypatch: pytest.MonkeyPatch) ->
         stdout_sink(None, held=False)
 
 
+@posix
+def test_an_output_whose_folder_is_gone_still_has_its_contents(tmp_path: Path) -> None:
+    """They are all there is of what was answered."""
+    (folder := tmp_path / "gone").mkdir()
+    sink = file_sink(folder / "out.jsonl", None, 1)
+    sink.write(0, record_of(found()))
+    shutil.rmtree(folder)
+    with pytest.raises(RefusedError, match="its folder is gone; what was answered is on standard output"):
+        sink.commit()
+    assert sink.is_homeless
+    assert json.loads(sink.contents())["evdb_vehicle_id"] == "1"
+
+
+@posix
+def test_standard_output_by_another_name_is_no_output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The shell goes on writing into what the name led to before."""
+    with (tmp_path / "all.txt").open("w") as stream:
+        monkeypatch.setattr("sys.stdout", stream)
+        with pytest.raises(RefusedError, match="leave -o out to write to standard output"):
+            file_sink(tmp_path / "all.txt", "csv", 1)
+
+
+def test_a_rest_that_could_not_be_written_leaves_nothing_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No later run would name it."""
+
+    def fail(path: Path, *_: object, **__: object) -> int:
+        path.touch()
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Path, "write_text", fail)
+    with pytest.raises(OSError, match="No space"):
+        write_rest(tmp_path / "out.csv", ["1"])
+    assert not list(tmp_path.iterdir())
+
+
 # The table.
+
+
+@pytest.mark.parametrize("columns", [20, 40, 56, 65, 80])
+@pytest.mark.parametrize("count", [1, 5])
+def test_no_terminal_is_too_narrow_for_a_value(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], columns: int, count: int
+) -> None:
+    """Lines wrap there; a figure that is cut off would be another figure."""
+    monkeypatch.setenv("COLUMNS", str(columns))
+    van = BidirectionalCharging(
+        vehicle_to_load_support_status="Unavailable", vehicle_to_grid_dc_power_output_kw=12345.5
+    )
+    print_table([record_of(Found(evdb_vehicle_id=f"van{n}", value=van, receipt=BILLED)) for n in range(count)])
+    shown = capsys.readouterr().out
+    assert shown.count("Unavailable") == shown.count("12345.5") == count
+    assert f"van{count - 1}" in shown
 
 
 def test_a_few_records_are_shown_in_full(capsys: pytest.CaptureFixture[str]) -> None:
@@ -452,14 +506,15 @@ def test_an_outcome_is_booked_once() -> None:
 
 def test_what_is_left_is_what_cost_nothing_and_may_still_come() -> None:
     """An id in doubt is not left, because asking again may pay twice; a final failure is not left either."""
-    book = Book(["never", "throttled", "denied", "stopped", "doubt", "false", "found"], HeldSink(print))
+    book = Book(["never", "throttled", "denied", "route", "stopped", "doubt", "false", "found"], HeldSink(print))
     book.take(failed(RateLimitedError("slow down"), "throttled"))
     book.take(failed(AccessDeniedError("no"), "denied"))
+    book.take(failed(UnexpectedStatusError("no such route", status=404), "route"))
     book.take(not_sent(NotSentReason.QUOTA, "stopped"))
     book.take(InDoubt(evdb_vehicle_id="doubt", error=InDoubtError("lost")))
     book.take(failed(ApiFailureError("says no"), "false"))
     book.take(found("found"))
-    assert book.left() == ["never", "throttled", "denied", "stopped"]
+    assert book.left() == ["never", "throttled", "denied", "route", "stopped"]
 
 
 @pytest.mark.parametrize(

@@ -663,3 +663,9 @@ async def test_what_is_no_endpoint_is_refused() -> None:
         with pytest.raises(ConfigurationError, match="endpoint"):
             await client.lookup(1, endpoint=cast("Endpoint[Any]", "van"))
     assert not simulator.requests
+
+
+def test_a_path_is_no_ssl_context() -> None:
+    """It is told before anything is sent, and not by the first lookup."""
+    with pytest.raises(ConfigurationError, match=r"ssl_context must be an ssl\.SSLContext, got str"):
+        OneAutoClient(CANARY_KEY, ssl_context="ca.pem")  # type: ignore[arg-type]  # that is the point

@@ -129,6 +129,37 @@ def test_an_observer_that_fails_disturbs_nothing(clock: VirtualClock, caplog: py
     assert "an observer failed on AttemptEnded" in caplog.text
 
 
+@pytest.mark.parametrize(
+    ("event", "level"),
+    [
+        (GateShut(seconds=1.0, status=503), logging.WARNING),
+        (CircuitChanged(is_open=True), logging.WARNING),
+        (QuotaUsedUp(), logging.ERROR),
+    ],
+)
+def test_pauses_and_outages_are_logged_so_that_somebody_sees_them(
+    event: Event, level: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Each at its own level."""
+    with caplog.at_level(logging.DEBUG):
+        log_events(event)
+
+    assert [record.levelno for record in caplog.records] == [level]
+
+
+@pytest.mark.asyncio
+async def test_by_a_real_clock_nothing_is_told_of_waits_that_were_none() -> None:
+    """Each look at it is a little later than the one before."""
+    told: list[Event] = []
+    limit = RateLimit(1000, 1000)
+    async with OneAutoClient.simulated(Simulator(), observers=[told.append], rate_limit=limit) as client:
+        for number in range(20):
+            await client.lookup(number)
+
+    assert sum(isinstance(event, AttemptEnded) for event in told) == 20
+    assert not any(isinstance(event, Waited) for event in told)
+
+
 def test_logged_events_do_not_hold_the_key(clock: VirtualClock, caplog: pytest.LogCaptureFixture) -> None:
     """Whatever is told can be written to a log."""
     with caplog.at_level(logging.DEBUG):

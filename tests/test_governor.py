@@ -671,6 +671,60 @@ def test_time_passes_however_far_from_zero_the_clock_began() -> None:
     clock.run(main())
 
 
+def test_a_used_up_quota_is_asked_about_every_quarter_of_an_hour_at_the_least(clock: VirtualClock) -> None:
+    """The hold doubles from a minute up to that, and no further."""
+    simulator = Simulator(quota=0)
+    asked: list[float] = []
+
+    async def main() -> None:
+        async with OneAutoClient.simulated(simulator, clock=clock) as client:
+            for number in range(400):
+                before = simulator.requests.total()
+                await client.lookup(number)
+                asked.extend([clock.monotonic()] * (simulator.requests.total() - before))
+                await asyncio.sleep(10)
+
+    clock.run(main())
+
+    holds = [later - earlier for earlier, later in pairwise(asked)]
+    assert holds[:5] == pytest.approx([60, 120, 240, 480, 900], abs=11)
+    assert all(890 <= hold <= 911 for hold in holds[4:])
+
+
+@pytest.mark.parametrize(("failures", "is_outage"), [(4, False), (5, True)])
+def test_five_failures_in_a_row_are_an_outage(clock: VirtualClock, failures: int, is_outage: bool) -> None:
+    """Of a service that has answered."""
+
+    async def main() -> bool:
+        governor = Governor(clock=clock)
+        governor.accept(await governor.acquire())
+        for _ in range(failures):
+            governor.unavailable(await governor.acquire(), None)
+        return governor.statistics().is_outage
+
+    assert clock.run(main()) is is_outage
+
+
+def test_a_long_outage_is_asked_about_every_minute_at_the_least(clock: VirtualClock) -> None:
+    """By those who wait all the time; a fifth of an hour would be twelve minutes."""
+
+    async def ask(governor: Governor) -> float:
+        grant = await governor.acquire(Patience(longest_wait=1e6))
+        governor.unavailable(grant, None)
+        return grant.at
+
+    async def main() -> list[float]:
+        governor = Governor(clock=clock)
+        governor.accept(await governor.acquire())
+        for _ in range(5):
+            governor.unavailable(await governor.acquire(), None)
+        return await asyncio.gather(*(ask(governor) for _ in range(60)))
+
+    gaps = [later - earlier for earlier, later in pairwise(clock.run(main()))]
+    assert max(gaps) == pytest.approx(60)
+    assert gaps[-1] == pytest.approx(60)
+
+
 def test_an_outage_is_asked_about_by_one_call_at_a_time(clock: VirtualClock) -> None:
     """A service that worked and fails five times in a row is asked at growing intervals until it answers."""
 

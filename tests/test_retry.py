@@ -358,3 +358,12 @@ def test_when_the_common_retries_are_used_up_the_error_says_so(clock: VirtualClo
 
     assert "used up" not in texts[0]
     assert "not tried again, since the retries that all lookups share are used up" in texts[-1]
+
+
+def test_no_back_off_is_longer_than_eight_seconds(clock: VirtualClock) -> None:
+    """Of a service that never answered, and so has no outage."""
+    service = Service(httpx.Response(503))
+
+    look_up(clock, service, RetryPolicy(attempts=60, total=1000))
+
+    assert 6.0 < max(service.gaps) <= 8.05

@@ -464,3 +464,11 @@ def test_a_number_that_is_too_large_is_refused_with_the_largest_there_may_be(mak
     """To be told that it must be above 0 would help nobody."""
     with pytest.raises(ConfigurationError, match="up to 1,000,000,000, got"):
         make()
+
+
+def test_not_the_sandbox_is_not_the_live_service_for_who_is_led_elsewhere() -> None:
+    """A program that always says ``sandbox=`` can be tested against a simulator by its environment alone."""
+    led = {"ONEAUTO_BASE_URL": "http://127.0.0.1:8080", "ONEAUTO_SANDBOX": "1"}
+    assert find_base_url(None, False, led) == "http://127.0.0.1:8080"
+    assert find_base_url(None, True, led) == SANDBOX_URL
+    assert find_base_url(None, False, {"ONEAUTO_SANDBOX": "1"}) == LIVE_URL

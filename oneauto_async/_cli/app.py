@@ -443,9 +443,12 @@ def _run_bulk(
     return bulk(source, place, form=form, column=column, input_form=input_format, settings=settings, dry_run=dry_run)
 
 
-@_cli.group("ledger")
-def _ledger() -> None:
+@_cli.group("ledger", invoke_without_command=True)
+@click.pass_context
+def _ledger(context: click.Context) -> None:
     """Look into a ledger that `bulk` has kept, check it, and settle what is in doubt. No key is needed."""
+    if context.invoked_subcommand is None:
+        raise click.UsageError("say what to do with a ledger: show, export, verify or resolve", context)
 
 
 _LEDGER_PATH = click.argument("path", type=click.Path(path_type=Path))
@@ -488,12 +491,13 @@ def _ledger_verify(path: Path) -> Exit:
 @_ledger.command("resolve")
 @_LEDGER_PATH
 @click.argument("ids", nargs=-1, required=True, metavar="ID...")
-@click.option("--billed/--not-billed", "billed", default=None, help="What the vendor's log says.  [required]")
+@click.option("--billed", is_flag=True, help="The vendor's log says that they were charged.  [one is required]")
+@click.option("--not-billed", is_flag=True, help="The vendor's log says that they were not.")
 @click.option("--entries", is_flag=True, help="The IDs are numbers of entries, as `ledger show` lists them.")
-def _ledger_resolve(path: Path, ids: tuple[str, ...], billed: bool | None, entries: bool) -> Exit:
+def _ledger_resolve(path: Path, ids: tuple[str, ...], billed: bool, not_billed: bool, entries: bool) -> Exit:
     """Settle what is in doubt in the ledger at PATH: was it charged? The next run may ask for these ids again."""
-    if billed is None:
-        raise click.UsageError("say what became of them: --billed or --not-billed")
+    if billed is not_billed:
+        raise click.UsageError("say what became of them: either --billed or --not-billed")
     from .ledgers import resolve
 
     return resolve(path, ids, billed=billed, by_number=entries)
@@ -516,7 +520,11 @@ def _ledger_resolve(path: Path, ids: tuple[str, ...], billed: bool | None, entri
 )
 @click.option("--quota", type=click.IntRange(min=0), help="Calls the key allows in all.")
 @click.option(
-    "--latency", type=click.FloatRange(0, LARGEST), default=0.05, show_default=True, help="Seconds an answer takes."
+    "--latency",
+    type=click.FloatRange(0, LARGEST),
+    default=0.05,
+    show_default=True,
+    help="Seconds the backend takes; refusals come at once.",
 )
 @click.option("--retry-after", metavar="VALUE", help="The Retry-After that a 429 carries; the real ones have none.")
 @click.option(

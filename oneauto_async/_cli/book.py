@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from ..errors import AccessDeniedError, Billing, QuotaExceededError
+from ..errors import AccessDeniedError, Billing, LedgerError, QuotaExceededError
 from ..outcomes import Failed, InDoubt, NotSent, NotSentReason, Source
 from .records import answered_again, exit_of, holds_bytes_paid_for, record_of, was_paid_before
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from .outputs import Sink
     from .records import Record, VanOutcome
 
-__all__ = ["Book"]
+__all__ = ["Book", "is_damaged"]
 
 
 class Book:
@@ -32,6 +32,7 @@ class Book:
         held: the ids that a ledger held in doubt before the run.
         saved: of those served, the ids whose answers were paid for before.
         is_over_budget: the budget left some out.
+        is_damaged: the ledger has entries that it cannot serve.
         attempts: requests made for the outcomes taken.
         exits: the exit codes that apply.
         stranded: records that could not be written, after `trouble`.
@@ -44,7 +45,7 @@ class Book:
         self.outcomes: Counter[str] = Counter()
         self.billing: Counter[Billing] = Counter()
         self.doubts = self.served = self.held = self.saved = 0
-        self.is_over_budget = False
+        self.is_over_budget = self.is_damaged = False
         self.attempts = 0
         self.exits: set[Exit] = set()
         self.stranded: list[Record] = []
@@ -116,6 +117,7 @@ class Book:
             self.held += outcome.receipt.billing is Billing.UNKNOWN and not outcome.receipt.attempts
             self.saved += was_paid_before(outcome.receipt)
         self.is_over_budget |= isinstance(outcome, NotSent) and outcome.reason is NotSentReason.BUDGET
+        self.is_damaged |= is_damaged(outcome)
         self.attempts += outcome.receipt.attempts
         self.exits.add(exit_of(outcome))
 
@@ -140,11 +142,16 @@ _OPEN, _OWED, _DOUBTFUL, _FAILED, _ANSWERED = range(5)
 
 
 def _state(outcome: VanOutcome) -> int:
-    if isinstance(outcome, InDoubt):
-        return _DOUBTFUL
     if _is_owed(outcome):
         return _OWED
-    return _FAILED if isinstance(outcome, Failed) and not holds_bytes_paid_for(outcome) else _ANSWERED
+    if isinstance(outcome, Failed | InDoubt) and (is_damaged(outcome) or not holds_bytes_paid_for(outcome)):
+        return _DOUBTFUL if isinstance(outcome, InDoubt) else _FAILED
+    return _ANSWERED
+
+
+def is_damaged(outcome: VanOutcome) -> bool:
+    """Tell whether it is an entry of the ledger that is damaged: its bytes are worth nothing."""
+    return isinstance(outcome, Failed) and isinstance(outcome.error, LedgerError)
 
 
 def _is_owed(outcome: VanOutcome) -> bool:
@@ -153,6 +160,7 @@ def _is_owed(outcome: VanOutcome) -> bool:
         case NotSent():
             return True
         case Failed(error=error):
-            return error.retryable or isinstance(error, AccessDeniedError | QuotaExceededError)
+            # A wrong route, as a refused key, is no fault of the id.
+            return error.retryable or error.status == 404 or isinstance(error, AccessDeniedError | QuotaExceededError)
         case _:
             return False

@@ -15,6 +15,12 @@ if TYPE_CHECKING:
 
 __all__ = ["holds_answer", "may_hold_more"]
 
+LONGEST_HEADING = 10_000
+"""Characters; in JSON Lines, the id stands first."""
+
+LARGEST_CELL = 2**31 - 1
+"""Characters that are read of a cell: it may hold all that came, and each byte of that as an escape."""
+
 _ANSWERS = frozenset({"found", "partial", "no_data"})
 
 
@@ -34,17 +40,23 @@ def holds_answer(output: Path, is_wanted: Callable[[str], bool]) -> bool:
 
 
 def _holds(output: Path, is_wanted: Callable[[str], bool], *, if_not_ours: bool) -> bool:
+    is_ours = False
     try:
         with output.open(encoding="utf-8-sig", newline="") as file:
+            is_ours = "evdb_vehicle_id" in file.readline(LONGEST_HEADING)
+            file.seek(0)
             return any(_is_answer(record) and is_wanted(record["evdb_vehicle_id"]) for record in _records(file))
     except (OSError, ValueError, KeyError, TypeError, RecursionError, csv.Error):
-        return if_not_ours
+        return if_not_ours or is_ours
 
 
 def _records(file: IO[str]) -> Iterator[Record]:
     first = file.read(1)
     file.seek(0)
-    return _json_records(file) if first == "{" else csv.DictReader(file, strict=True)
+    if first == "{":
+        return _json_records(file)
+    csv.field_size_limit(LARGEST_CELL)
+    return csv.DictReader(file, strict=True)
 
 
 def _json_records(lines: Iterable[str]) -> Iterator[Record]:
@@ -53,5 +65,5 @@ def _json_records(lines: Iterable[str]) -> Iterator[Record]:
 
 def _is_answer(record: Record) -> bool:
     """Tell whether it was worth its price: an answer, or the bytes of one that was paid for and cannot be used."""
-    is_kept = record["outcome"] == "failed" and bool(record["raw"])
+    is_kept = record["outcome"] == "failed" and bool(record["raw"]) and record["error"] != "LedgerError"
     return record["outcome"] in _ANSWERS or record["billing"] == "billed" or is_kept

@@ -64,9 +64,12 @@ def require_leave(job: Job) -> None:
         return
     if not job.may_ask:
         most = counted(plan.most_billed, "answer", "answers")
+        held = f" (with {plan.spent} that the ledger holds)" if plan.spent else ""
         raise RefusedError(
             f"this run may be charged for up to {most}, and nobody is there to agree: add "
-            f"--max-calls {plan.most_billed}, or --max-cost with --price; `oneauto-async estimate` tells more"
+            f"--max-calls {plan.spent + plan.most_billed}{held}, or --max-cost with --price; "
+            "`oneauto-async estimate` tells more"
+            "`oneauto-async estimate` tells more"
         )
     say("\n".join(_lines(job, plan)))
     _ask()
@@ -119,6 +122,8 @@ def _lines(job: Job, plan: Plan) -> Iterator[str]:
     yield f"duplicates: {job.book.duplicates}, asked once"
     yield f"invalid: {plan.invalid}"
     yield f"most it can cost: {counted(plan.most_billed, 'answer', 'answers')}{purse.bill(plan.most_billed)}"
+    if plan.spent:
+        yield f"paid for or in doubt already: {plan.spent}, which --max-calls and --max-cost count in"
     if purse.ledger is not None:
         yield printable(f"ledger: {purse.ledger}" + ("" if is_there(purse.ledger) else ", not there yet"))
     elif job.settings.is_live:

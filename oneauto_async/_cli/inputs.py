@@ -31,6 +31,7 @@ _SUFFIXES = {".csv": "csv", ".tsv": "tsv", ".txt": "lines", ".jsonl": "jsonl", "
 _ID_NAMES = ("evdbvehicleid", "evdbid", "vehicleid", "id")
 _DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab"}
 _DAMAGED = re.compile(r"\d+[.,]\d*([eE][+-]?\d+)?|\d+[eE]\+\d+")
+_GROUPED = re.compile(r"\d{1,3}([ .,'\u00a0\u2009\u202f]\d{3})+")
 _FAILED_FORMULAS = frozenset({"#DIV/0!", "#N/A", "#NAME?", "#NULL!", "#NUM!", "#REF!", "#VALUE!"})
 
 Cell: TypeAlias = tuple[int, object]
@@ -119,6 +120,10 @@ def _canonical(value: object) -> str:
     identifier = canonical_id(value)  # type: ignore[arg-type]  # it refuses every other type itself
     if _DAMAGED.fullmatch(identifier):
         raise InvalidVehicleIdError(f"{identifier} looks like an id that a spreadsheet turned into a decimal number")
+    if _GROUPED.fullmatch(identifier):
+        raise InvalidVehicleIdError(f"{identifier} looks like a number whose digits were grouped for a person")
+    if identifier.startswith("="):
+        raise InvalidVehicleIdError(f"{identifier!a} is a spreadsheet's formula, and not what it shows")
     if identifier in _FAILED_FORMULAS:
         raise InvalidVehicleIdError(f"{identifier} is what a spreadsheet shows for a formula that failed")
     return identifier
@@ -249,11 +254,24 @@ class _Reader:
             if chosen is None:
                 raise RefusedError(f"{self.name} has no column {self.column!r}; {there}")
         else:
-            chosen = _guessed(names)
+            chosen = self._guessed(names)
             if chosen is None:
                 raise RefusedError(f"{self.name}: no column looks like the vehicle id: name it with --column; {there}")
         self.origin = f"column {chosen!r}"
         return chosen
+
+    def _guessed(self, names: list[str]) -> str | None:
+        """Return the name that is best known for a vehicle id, or the only name there is if it can be no id itself."""
+        for known in _ID_NAMES:
+            alike = [name for name in names if _squashed(name) == known]
+            if len(set(alike)) > 1:
+                raise RefusedError(f"{self.name}: the id may be in any of {alike}: say which with --column")
+            if alike:
+                return alike[0]
+        if len(names) == 1 and any(map(str.isdigit, names[0])):
+            hint = "if it is an id, add --input-format lines; if it is a heading, name it with --column"
+            raise RefusedError(f"{self.name}: {names[0]!r} may be the heading or the first id: {hint}")
+        return names[0] if len(names) == 1 else None
 
 
 def _peek(lines: Iterator[Line]) -> tuple[str, Iterator[Line]]:
@@ -314,13 +332,6 @@ def _named(names: list[str], column: str) -> str | None:
         return column.strip()
     alike = [name for name in names if _squashed(name) == _squashed(column)]
     return alike[0] if len(alike) == 1 else None
-
-
-def _guessed(names: list[str]) -> str | None:
-    """Return the name that is best known for a vehicle id, or the only name there is."""
-    squashed = {_squashed(name): name for name in reversed(names)}
-    best = next((squashed[known] for known in _ID_NAMES if known in squashed), None)
-    return names[0] if best is None and len(names) == 1 else best
 
 
 def _squashed(name: str) -> str:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import attrs
 
 from ..errors import Billing
-from .exits import Exit
 from .interrupts import Interrupts
+from .outputs import FileSink
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -67,7 +67,12 @@ class Job:
     @property
     def ledger_failed(self) -> bool:
         """Whether an answer may have come that the ledger lacks."""
-        return self.ledger_trouble is not None or Exit.LEDGER in self.book.exits
+        return self.ledger_trouble is not None
+
+    @property
+    def is_on_stdout(self) -> bool:
+        """Whether the output lost its folder, so that what is in it goes to standard output."""
+        return isinstance(self.sink, FileSink) and self.sink.is_homeless
 
     @property
     def got_through(self) -> bool:

@@ -12,6 +12,7 @@ from array import array
 from typing import TYPE_CHECKING, BinaryIO, Protocol
 
 from .exits import Exit, RefusedError
+from .progress import silence
 from .records import FORMATS
 
 if TYPE_CHECKING:
@@ -163,6 +164,7 @@ class FileSink:
     Attributes:
         is_sorted: whether the records stand in input order; after `commit`, not if there was no room to sort them.
         left_behind: the hidden files of other runs of the same target, which were killed or are still going on.
+        is_homeless: the folder is gone, and with it every name that the file had; `contents` is all there is of it.
     """
 
     def __init__(self, target: Path, form: Format, rows: int) -> None:
@@ -177,7 +179,7 @@ class FileSink:
         self._sizes = array("q", [0]) * rows
         self._last_row = -1
         self.is_sorted = True
-        self._is_stranded = False
+        self._is_stranded = self.is_homeless = False
         self.left_behind = _parts_of(target)
         self._part = _Part(self._target)
         self._part.append(form.heading)
@@ -203,9 +205,19 @@ class FileSink:
         if not self._is_stranded:
             self._part.remove()
 
+    def contents(self) -> bytes:
+        """Return all that was written, and let go of the file."""
+        contents = self._part.read(0, self._part.size)
+        self._part.remove()
+        return contents
+
     def _take_name(self, choose: Callable[[], Path]) -> Path:
         if not self.is_sorted:
             self._sort()
+        if self._part.has_vanished:
+            self._is_stranded = self.is_homeless = True
+            kept = "what was answered is on standard output"
+            raise RefusedError(f"{self._target} cannot be written: its folder is gone; {kept}", Exit.FAILED)
         try:
             return self._part.rename(choose())
         except OSError as error:
@@ -263,6 +275,11 @@ class _Part:
         self._file.seek(start)
         return self._file.read(size)
 
+    @property
+    def has_vanished(self) -> bool:
+        """Whether no name leads to the file any more."""
+        return os.fstat(self._file.fileno()).st_nlink == 0
+
     def rename(self, target: Path) -> Path:
         """Put the file on the disk for good, under its name."""
         os.fsync(self._file.fileno())
@@ -297,7 +314,7 @@ def checked_target(path: Path) -> Path:
         target = path.resolve()
         if target.is_dir():
             raise RefusedError(f"{path} is a directory: give the name of a file in it")
-        if target.exists() and not target.is_file():
+        if target.exists() and (not target.is_file() or _is_stdout(target)):
             raise RefusedError(f"{path} is not an ordinary file: leave -o out to write to standard output")
         if not target.parent.is_dir():
             raise RefusedError(f"{path}: there is no folder {str(path.parent)!r}: make it first")
@@ -308,6 +325,13 @@ def checked_target(path: Path) -> Path:
     if _is_database(target):
         raise RefusedError(f"{path} is a ledger, or another SQLite database: choose another name for -o")
     return target
+
+
+def _is_stdout(target: Path) -> bool:
+    """Tell whether it is standard output by another name: replaced, what a shell writes there next would be lost."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        return os.path.samestat(target.stat(), os.fstat(sys.stdout.fileno()))
+    return False
 
 
 def _is_database(target: Path) -> bool:
@@ -378,5 +402,5 @@ def write_stdout(data: bytes) -> None:
 
 
 def silence_stdout() -> None:
-    """Point a broken standard output at nothing, so that the interpreter's last flush has no complaint."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    """Let a broken standard output be."""
+    silence(sys.stdout)

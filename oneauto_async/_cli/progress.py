@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
 import sys
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TextIO
 
 import attrs
 
 if TYPE_CHECKING:
     from .. import GovernorStatistics
 
-__all__ = ["Progress", "Standing", "counted", "printable", "say", "warn"]
+__all__ = ["Progress", "Standing", "counted", "printable", "say", "silence", "warn"]
 
 
 @attrs.frozen(kw_only=True)
@@ -72,9 +73,19 @@ class Progress(Protocol):
 def say(text: str) -> None:
     """Print lines on standard error. That nobody reads them is no reason to lose what was paid for."""
     if sys.stderr is not None:
-        with contextlib.suppress(OSError):
+        try:
             sys.stderr.write(f"{text}\n")
             sys.stderr.flush()
+        except OSError:
+            silence(sys.stderr)
+
+
+def silence(stream: TextIO) -> None:
+    """Point a broken stream at nothing, so that the interpreter's last flush has no complaint, nor an exit code."""
+    with contextlib.suppress(OSError, ValueError):  # a stream without a file
+        nothing = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nothing, stream.fileno())
+        os.close(nothing)
 
 
 def warn(text: str) -> None:

@@ -105,7 +105,8 @@ def _calls(job: Job) -> str:
 
 def _where(job: Job, output: Path) -> str:
     if job.unnamed is not None:
-        return f"{output} could not be written; what there is stands in the file named below"
+        where = "on standard output" if job.is_on_stdout else "in the file named below"
+        return f"{output} could not be written; what there is stands {where}"
     if job.kept is None:
         return f"{output} was left as it was: nothing was answered" if output.exists() else "none: nothing was answered"
     missing = job.book.total - job.book.done
@@ -126,9 +127,13 @@ def _remarks(job: Job) -> Iterator[str]:
     if job.book.doubts or job.book.held:
         yield from _about_doubts(job.settings.purse.ledger)
     if job.ledger_failed and job.book.has_answers:
-        place = job.kept or ("standard output" if job.unnamed is None else "the file named below")
+        is_on_stdout = job.unnamed is None or job.is_on_stdout
+        place = job.kept or ("standard output" if is_on_stdout else "the file named below")
         also = " and on standard output" if job.kept is not None and job.book.stranded else ""
         yield printable(f"the ledger failed: an answer that it lacks is in {place}{also} alone, so keep that")
+    if job.book.is_damaged:
+        again = "--refresh" if job.brief else "--refresh-failed"
+        yield f"what is damaged in the ledger is not served; {again} buys it again, and nothing else does"
     if job.settings.simulate:
         yield "simulated: the data are made up and nothing was paid"
 
@@ -147,6 +152,19 @@ def _about_doubts(ledger: Path | None) -> Iterator[str]:
     )
 
 
+def _again(job: Job) -> str:
+    """Return what to do about the ids that are left, so that nothing this run has bought is bought once more."""
+    purse = job.settings.purse
+    if purse.refresh:
+        return f"name {shlex.join(job.book.left())} alone: the same command would buy all of them again"
+    if purse.refresh_failed:
+        remark = "which would buy once more what this run has bought and is of no use"
+        return f"run the same command again without --refresh-failed, {remark}"
+    if purse.max_age is not None:
+        return "run the same command again: only these are asked for, and what is too old for --max-age by then"
+    return "run the same command again: only these are asked for"
+
+
 def how_to_go_on(job: Job, left: int, rest: Path | None) -> list[str]:
     """Return what a person can do about the ids that are left: this run paid nothing for them."""
     ids, them = counted(left, "id is", "ids are"), "it" if left == 1 else "them"
@@ -156,7 +174,7 @@ def how_to_go_on(job: Job, left: int, rest: Path | None) -> list[str]:
         first += "see to the ledger, and " if job.ledger_failed else ""
         served = "what it has" if job.ledger_failed else "what was paid for"
         return [
-            f"{what}; to go on, {first}run the same command again: only these are asked for",
+            printable(f"{what}; to go on, {first}{_again(job)}"),
             printable(f"{served} is served by the ledger {job.settings.purse.ledger}"),
         ]
     if rest is None:
@@ -167,6 +185,6 @@ def how_to_go_on(job: Job, left: int, rest: Path | None) -> list[str]:
     form = [] if job.form is None else [f"--format={job.form}"]
     again = shlex.join(["oneauto-async", "bulk", str(rest), "-o", str(onward), *form, *job.settings.options])
     return [
-        printable(f"{what}; they are in {rest}: run `{again}` for these alone"),
+        printable(f"{what}; {'it is' if left == 1 else 'they are'} in {rest}: run `{again}` for {them} alone"),
         "running the same command again would ask, and pay, for the answered ids once more",
     ]

@@ -29,5 +29,9 @@ def write_rest(output: Path, ids: list[str]) -> Path:
 
 def _written(path: Path, text: str) -> Path:
     part = hidden(path)
-    part.write_text(text, encoding="utf-8")
-    return part.replace(path)
+    try:
+        part.write_text(text, encoding="utf-8")
+        return part.replace(path)
+    except OSError:
+        part.unlink(missing_ok=True)
+        raise

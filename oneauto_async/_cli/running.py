@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 
 from ..errors import Billing, LedgerError
 from ..outcomes import Failed, Source
+from .book import is_damaged
 from .earlier import holds_answer, may_hold_more
 from .estimating import require_leave
 from .exits import Exit, RefusedError, worst
-from .outputs import FileSink, HeldSink, StreamSink, silence_stdout
+from .outputs import FileSink, HeldSink, StreamSink, silence_stdout, write_stdout
 from .progress import Standing, counted, printable, say
 from .reaching import client_for
 from .records import FORMATS
@@ -106,8 +107,9 @@ async def _collect(client: OneAutoClient, job: Job) -> None:
 
 async def _ask_again(client: OneAutoClient, job: Job) -> None:
     """Buy what is kept and of no use; what came since the run began, others have bought."""
+    # Of a damaged entry the age says nothing.
     damaged, others = (
-        [outcome.evdb_vehicle_id for outcome in job.set_aside if _is_damaged(outcome) is wanted]
+        [outcome.evdb_vehicle_id for outcome in job.set_aside if is_damaged(outcome) is wanted]
         for wanted in (True, False)
     )
     await _ask_for(others, client, job, time.monotonic() - job.started, is_second=True)
@@ -147,11 +149,6 @@ async def _ask_for(
 def _is_useless(outcome: VanOutcome) -> bool:
     """Tell whether it was kept, and never will be of any use."""
     return isinstance(outcome, Failed) and outcome.receipt.source is Source.LEDGER
-
-
-def _is_damaged(outcome: VanOutcome) -> bool:
-    """Tell whether an entry is damaged: its age says nothing then."""
-    return isinstance(outcome, Failed) and isinstance(outcome.error, LedgerError)
 
 
 def _prints_on_terminal(job: Job) -> bool:
@@ -257,6 +254,7 @@ def _save_the_rest(job: Job) -> None:
 def _tell_trouble(job: Job) -> None:
     """Tell why the output ended early or has no name, and let no record be lost that has another way out."""
     if job.unnamed is not None:
+        _print_homeless(job)
         say(f"error: {printable(str(job.unnamed))}")
     if job.book.trouble is None:
         return
@@ -268,6 +266,13 @@ def _tell_trouble(job: Job) -> None:
         stranded = counted(len(job.book.stranded), "record that did not fit is", "records that did not fit are")
         why = f"{why}; {stranded} on standard output as JSON Lines"
     say(f"error: {printable(why)}")
+
+
+def _print_homeless(job: Job) -> None:
+    """Hand over what no file holds any more."""
+    if isinstance(job.sink, FileSink) and job.sink.is_homeless and sys.stdout is not None:
+        with contextlib.suppress(OSError, RefusedError):
+            write_stdout(job.sink.contents())
 
 
 def _print_stranded(job: Job) -> None:

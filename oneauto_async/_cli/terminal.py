@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TextIO, cast
 
 from rich.box import ASCII, SIMPLE_HEAD
 from rich.console import Console
+from rich.measure import Measurement
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
 from rich.table import Table
@@ -31,6 +32,9 @@ UPRIGHT_MOST = 2
 
 SHOWN_RAW = 2000
 """Characters shown of an answer that could not be used; JSON Lines and CSV hold all of it."""
+
+WIDE = 1000
+"""Columns in which any table fits that can be made to."""
 
 SPEED_OVER = 10.0
 """Seconds over which the speed is measured: a pause is forgotten soon, and the figure does not flicker."""
@@ -105,10 +109,33 @@ def print_table(records: Sequence[Record]) -> None:
     """Print the records on standard output: a few of them in full, many of them as one line each."""
     console = _console(sys.stdout)
     if records:
-        console.print(_upright(records) if len(records) <= UPRIGHT_MOST else _flat(records))
+        table = _upright(records) if len(records) <= UPRIGHT_MOST else _flat(records)
+        _fit(table, console)
+        console.print(table)
     for record in records:
         for remark in _remarks(record):
             console.print(Text(printable(remark)), soft_wrap=True)
+
+
+def _fit(table: Table, console: Console) -> None:
+    """Give each column the width of its longest word at least, and of its longest line at most.
+
+    A terminal that is too narrow for the words wraps the lines; rich would cut them off, and a figure that is cut off
+    is another figure.
+    """
+    wide = console.options.update_width(WIDE)
+    sizes = [
+        [Measurement.get(console, wide, cell) for cell in (column.header, *column.cells)] for column in table.columns
+    ]
+    for column, cells in zip(table.columns, sizes, strict=True):
+        column.width = max(cell.minimum for cell in cells)
+    narrowest = console.measure(table, options=wide).maximum
+    console.width = max(console.width, narrowest)
+    spare = console.width - narrowest
+    for column, cells in zip(table.columns, sizes, strict=True):
+        least = column.width or 0
+        column.width = min(least + spare, max(cell.maximum for cell in cells))
+        spare -= column.width - least
 
 
 class _Console(Console):
@@ -134,9 +161,9 @@ def _table(console_encoding: str | None) -> Table:
 def _upright(records: Sequence[Record]) -> Table:
     """Build a table with a line per member and a column per record."""
     table = _table(sys.stdout.encoding)
-    table.add_column("evdb_vehicle_id", no_wrap=True)
+    table.add_column("evdb_vehicle_id")
     for record in records:
-        table.add_column(_cell(record["evdb_vehicle_id"]), overflow="fold")
+        table.add_column(_cell(record["evdb_vehicle_id"]))
     for name in _UPRIGHT_MEMBERS:
         if any(record[name] is not None for record in records):
             table.add_row(name, *(_cell(record[name]) for record in records))
@@ -147,7 +174,7 @@ def _flat(records: Sequence[Record]) -> Table:
     """Build a table with a line per record, each capability in one cell."""
     table = _table(sys.stdout.encoding)
     for heading in ("id", "outcome", *_CAPABILITIES, "billed"):
-        table.add_column(heading, overflow="fold", min_width=9 if heading in _CAPABILITIES else 6)
+        table.add_column(heading)
     for record in records:
         capabilities = (_cell(_capability(record, prefix)) for prefix in _CAPABILITIES.values())
         table.add_row(

@@ -26,9 +26,9 @@ class VirtualClock:
     """A `Clock` whose time costs nothing: an hour of sleep passes at once, and every run is the same.
 
     ``clock.run(main())`` runs a coroutine to its end on an event loop of its own. In it ``asyncio.sleep``,
-    ``asyncio.timeout`` and ``loop.call_later`` are all virtual. Give the clock to what you test as its ``clock``: code
-    that spins until a moment comes, as the system's clock does for its exact sleeps, would spin for ever. And keep real
-    sockets out: their answers take real time, and virtual time does not wait for them.
+    ``asyncio.timeout`` and ``loop.call_later`` are all virtual. Give the clock to what you test as its ``clock``, so
+    that its draws are repeatable and its sleeps exact. And keep real sockets out: their answers take real time, and
+    virtual time does not wait for them.
     """
 
     def __init__(self, seed: int = 0, start: float = 0.0) -> None:

@@ -1,6 +1,7 @@
 """Fixtures for your own tests; pytest finds them by itself once the library is installed.
 
-While a test uses any of them, the names of the vendor's hosts are not resolved: a test cannot cost money.
+While a test uses any of them, the names of the vendor's hosts are not resolved by Python's own sockets, so that a test
+cannot cost money; uvloop and proxies resolve them themselves.
 """
 
 from __future__ import annotations

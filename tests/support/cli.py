@@ -33,7 +33,11 @@ posix = pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
 
 def environment(**variables: str) -> dict[str, str]:
     """Return an environment without a key, in which this very package is found."""
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("ONEAUTO", "ONE_AUTO"))}
+    inherited = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("ONEAUTO", "ONE_AUTO", "PYTHONUNBUFFERED"))
+    }
     package_folder = str(Path(oneauto_async.__file__).parents[1])
     return inherited | {"PYTHONPATH": package_folder, "PYTHONWARNINGS": "error", "COLUMNS": "100"} | variables
 

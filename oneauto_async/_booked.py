@@ -25,7 +25,7 @@ from ._wire.record import FlightRecord, HeldBack
 from .clock import Clock
 from .errors import Billing, BudgetExceededError, DeadlineExceededError, InDoubtError, LedgerError
 from .ledger.records import Busy, Entry, HeldInDoubt, Kept, LedgerKey, Settlement, State, Terms, moment_text
-from .outcomes import Failed, Found, NoData, NotSentReason, Outcome, Receipt, Source
+from .outcomes import Failed, Found, NoData, NotSent, NotSentReason, Outcome, Receipt, Source
 
 T = TypeVar("T")
 
@@ -52,6 +52,7 @@ class BookedLookup(Lookup[T]):
     wishes: Wishes = attrs.field(kw_only=True, default=NO_WISHES)
     purchase: Purchase | None = attrs.field(init=False, default=None)
     kept: Entry | None = attrs.field(init=False, default=None)
+    doubted: Entry | None = attrs.field(init=False, default=None)
     came: Attempted | None = attrs.field(init=False, default=None)
 
     async def _pursued(self, flight: Flight) -> Outcome[T]:
@@ -92,9 +93,11 @@ class BookedLookup(Lookup[T]):
             raise
         if self.kept is None or self.kept.state is not State.IN_DOUBT or not self.tools.policy.resend_in_doubt:
             return outcome
+        self.doubted = self.kept
         self._forget_kept()
         self._use_up_one_resend()
-        return await self._buy(resend=True)
+        outcome = await self._buy(resend=True)
+        return self._held(self.doubted, f": {outcome.reason}") if isinstance(outcome, NotSent) else outcome
 
     def _return_grant(self) -> None:
         """Let the next in line send: this lookup has nothing to send at once after all."""
@@ -163,11 +166,11 @@ class BookedLookup(Lookup[T]):
     def _forget_kept(self) -> None:
         self.kept = self.reply = None
 
-    def _held(self, entry: Entry) -> Outcome[T]:
+    def _held(self, entry: Entry, why: str = " by itself") -> Outcome[T]:
         self._keep(entry)
         facts = self._facts(Billing.UNKNOWN)
         moment = moment_text(entry.sent_at or entry.claimed_at, sep=" ", timespec="seconds")
-        text = f"sent at {moment} and in doubt: {entry.note or 'no answer came'}; not sent again by itself"
+        text = f"sent at {moment} and in doubt: {entry.note or 'no answer came'}; not sent again{why}"
         return failed(facts.error(InDoubtError, text), facts)
 
     def _damaged(self, entry: Entry) -> Outcome[T]:
@@ -178,7 +181,9 @@ class BookedLookup(Lookup[T]):
 
     def _receipt(self, billing: Billing) -> Receipt:
         if self.kept is None:
-            return super()._receipt(billing)
+            # The doubt of before stays one, whatever becomes of the request that was sent in its place.
+            stays_doubtful = self.doubted is not None and billing is Billing.NOT_BILLED
+            return super()._receipt(Billing.UNKNOWN if stays_doubtful else billing)
         is_doubtful = self.kept.state is State.IN_DOUBT or self.doubts
         return Receipt(
             billing=Billing.UNKNOWN if is_doubtful else Billing.NOT_BILLED,
@@ -292,10 +297,13 @@ class BookedLookup(Lookup[T]):
     def _unwritten(self, came: Attempted, error: Exception) -> LedgerError:
         """Hand what came to the client, so that it is not lost, and say what it cost."""
         outcome = self._outcome(self._judge(came))
-        self.books.keep(self.flight.key, outcome)
         receipt = outcome.receipt
+        is_free = receipt.billing is Billing.NOT_BILLED
+        if not is_free:
+            self.books.keep(self.flight.key, outcome)
+        place = "was free, and is on this error" if is_free else "is in client.unclaimed"
         return LedgerError(
-            f"{error}; what came for evdb_vehicle_id {self.vehicle_id} is in client.unclaimed",
+            f"{error}; what came for evdb_vehicle_id {self.vehicle_id} {place}",
             billing=receipt.billing,
             status=receipt.status,
             request_id=receipt.request_id,

@@ -447,7 +447,9 @@ class OneAutoClient:
     async def lookup_many(
         self, ids: Ids, *, endpoint: Endpoint[Any] = VAN_BIDIRECTIONAL_CHARGING, **options: Any
     ) -> list[Outcome[Any]]:
-        """Look many ids up and return their outcomes in input order; the arguments are those of `batch` but for ``ordered``.
+        """Look many ids up and return their outcomes in input order.
+
+        The arguments are those of `batch`, but for ``ordered``.
 
         Cancelling: as for leaving a batch early; paid answers are in ``unclaimed``.
         """

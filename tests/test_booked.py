@@ -333,6 +333,58 @@ async def test_a_doubt_is_sent_again_by_policy(server: RawServer, ledger: Ledger
     assert [entry.state for entry in await entries_in(ledger)] == [*[State.IN_DOUBT] * 3, State.ANSWERED]
 
 
+@pytest.mark.parametrize("reply", [http(400), http(503)], ids=["refused", "unavailable"])
+@asynchronous
+async def test_a_doubt_stays_one_if_the_request_sent_in_its_place_is_free(
+    server: RawServer, ledger: Ledger, reply: bytes
+) -> None:
+    """The earlier one may have been charged all the same; it is counted once."""
+    server.on("1", breaks_off(billed=True))
+    async with client_of(server, ledger) as client:
+        await client.lookup(1)
+    server.on("1", answers(reply))
+    retry = RetryPolicy(resend_in_doubt=1, attempts=1)
+    async with client_of(server, ledger, retry=retry) as client, client.batch([1]) as batch:
+        (outcome,) = [outcome async for outcome in batch]
+    assert isinstance(outcome, InDoubt)
+    assert not outcome.error.retryable
+    assert (outcome.receipt.billing, outcome.receipt.doubts, outcome.receipt.attempts) == (Billing.UNKNOWN, 0, 1)
+    assert (batch.summary.unknown, batch.summary.spent) == (1, 0)
+    assert [entry.state for entry in await entries_in(ledger)] == [State.IN_DOUBT, State.FAILED]
+
+
+@asynchronous
+async def test_a_doubt_that_no_budget_allows_to_send_again_is_still_told(server: RawServer, ledger: Ledger) -> None:
+    """It has used up the budget itself."""
+    server.on("1", breaks_off(billed=True))
+    retry, budget = RetryPolicy(resend_in_doubt=1), Budget(max_billed=1)
+    async with client_of(server, ledger) as client:
+        await client.lookup(1)
+    async with client_of(server, ledger, retry=retry, budget=budget) as client:
+        outcome = await client.lookup(1)
+    assert isinstance(outcome, InDoubt)
+    assert outcome.receipt.billing is Billing.UNKNOWN
+    assert "not sent again: budget" in str(outcome.error)
+    assert server.requests["1"] == 1
+
+
+@asynchronous
+async def test_a_free_answer_that_could_not_be_written_down_is_on_the_error_alone(
+    server: RawServer, path: Path
+) -> None:
+    """The error says where it is."""
+    server.on("1", answers(http(206, ANSWER), delay=0.2))
+    async with client_of(server, SqliteLedger(path)) as client:
+        looking = asyncio.create_task(client.lookup(1))
+        await asyncio.sleep(0.1)
+        path.rename(path.with_suffix(".away"))
+        with pytest.raises(LedgerError, match="was free, and is on this error") as raised:
+            await looking
+        path.with_suffix(".away").rename(path)
+        assert raised.value.raw == ANSWER
+        assert client.unclaimed == ()
+
+
 @asynchronous
 async def test_every_request_in_doubt_counts_as_spent(server: RawServer, ledger: Ledger) -> None:
     """Also those of one lookup, and of one that was answered in the end; what was held before does not."""

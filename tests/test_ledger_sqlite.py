@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import gc
 import os
 import random
@@ -12,16 +13,20 @@ import sqlite3
 import stat
 import subprocess
 import sys
+import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
 import attrs
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from support.examples import examples
 from support.ledgers import (
     ANYTHING,
     SERVICE,
@@ -925,6 +930,135 @@ async def test_one_flipped_bit_is_found(path: Path, where: str) -> None:
     assert verification.damaged == ((1, 2, 3) if table == "services" else (2,))
     assert [number for number, intact in enumerate(found, 1) if not intact] == list(verification.damaged)
     assert any("entry 2" in problem for problem in verification.problems)
+
+
+@functools.cache
+def _sound_file() -> bytes:
+    """Return a ledger of five ids: three answers, a failure and a doubt."""
+
+    async def fill(path: Path) -> None:
+        async with SqliteLedger(path) as ledger:
+            for number, end in enumerate([answer(), answer(), answer(), failure(), doubt()]):
+                await bought(ledger, key(number), end)
+
+    with tempfile.TemporaryDirectory() as name:
+        asyncio.run(fill(Path(name) / "sound"))
+        return (Path(name) / "sound").read_bytes()
+
+
+async def _used_in_every_way(path: Path) -> None:
+    async with SqliteLedger(path) as ledger:
+        for number in range(6):
+            await ledger.claim(key(number), ANYTHING)
+        await ledger.standings(SERVICE, list("012345"), ANYTHING)
+        await ledger.spending(SERVICE.account, SERVICE.host)
+        await ledger.resolve(5, billed=True)
+
+
+async def _looked_at_in_every_way(path: Path, ways: list[Callable[[SqliteLedger], Awaitable[object]]]) -> None:
+    for way in ways:
+        with suppress(LedgerError):
+            async with SqliteLedger(path, read_only=True) as ledger:
+                await way(ledger)
+
+
+@examples(60)
+@given(place=st.integers(0, 10**6), bit=st.integers(0, 7))
+def test_any_flipped_bit_of_the_file_is_a_ledger_error_at_worst(place: int, bit: int) -> None:
+    """Whoever reads on comes to an end, and no other exception comes out."""
+    data = bytearray(_sound_file())
+    written = [number for number, byte in enumerate(data) if byte]
+    data[written[place % len(written)]] ^= 1 << bit
+    with tempfile.TemporaryDirectory() as name:
+        path = Path(name) / "damaged"
+        path.write_bytes(data)
+        asyncio.run(_looked_at_in_every_way(path, [entries_of, SqliteLedger.verify]))
+        with suppress(LedgerError):
+            asyncio.run(_used_in_every_way(path))
+
+
+@asynchronous
+async def test_entries_out_of_order_end_what_reads_them(path: Path) -> None:
+    """Going on from the last one, it would never end."""
+    async with SqliteLedger(path) as ledger:
+        for number in range(5):
+            await bought(ledger, key(number))
+    data = path.read_bytes()
+    with closing(sqlite3.connect(path)) as hand:
+        (page,) = hand.execute("SELECT rootpage FROM sqlite_master WHERE name = 'lookups'").fetchone()
+    cells = data[4096 * (page - 1) + 8 :]
+    cell = 4096 * (page - 1) + int.from_bytes(cells[6:8], "big")  # of the fourth row: its length, then its number
+    assert data[cell + 1] == 4
+    path.write_bytes(data[: cell + 1] + b"\x01" + data[cell + 2 :])
+
+    async with SqliteLedger(path, read_only=True) as ledger:
+        with pytest.raises(LedgerError, match="not in order"):
+            await entries_of(ledger)
+        assert (await ledger.verify()).problems
+
+
+@asynchronous
+async def test_a_damaged_list_of_services_makes_no_answer_look_new(path: Path) -> None:
+    """Else all of them would be bought again, and no budget would know of what was spent."""
+    async with SqliteLedger(path) as ledger:
+        await bought(ledger, key(1))
+    data = path.read_bytes()
+    with closing(sqlite3.connect(path)) as hand:
+        pages = dict(hand.execute("SELECT name, rootpage FROM sqlite_master"))
+    for name in ("services", "sqlite_autoindex_services_1"):
+        start = 4096 * (pages[name] - 1)
+        place = data.index(SERVICE.account.encode(), start)
+        path.write_bytes(data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :])
+        for read_only in (False, True):
+            with pytest.raises(LedgerError, match="damaged where it lists the services"):
+                await _standing_of_one(SqliteLedger(path, read_only=read_only))
+
+
+async def _standing_of_one(ledger: SqliteLedger) -> object:
+    async with ledger:
+        return await ledger.standings(SERVICE, ["1"], ANYTHING)
+
+
+@asynchronous
+async def test_a_number_that_no_entry_can_have_is_the_fault_of_who_asks_alone(path: Path) -> None:
+    """What others ordered with it in one group is carried out."""
+    async with SqliteLedger(path) as ledger:
+        wrong, right = await asyncio.gather(
+            ledger.resolve(2**63, billed=True), ledger.claim(key(1), ANYTHING), return_exceptions=True
+        )
+        for number in (-1, 0, 2**63 - 1):
+            with pytest.raises(LedgerError, match="no entry"):
+                await ledger.resolve(number, billed=True)
+
+    assert isinstance(wrong, LedgerError)
+    assert isinstance(right, Claim)
+
+
+@pytest.mark.parametrize("path", ["a\0b", b"a"])
+def test_a_path_that_is_no_text_is_refused_at_once(path: Any) -> None:
+    """Before anything is opened."""
+    with pytest.raises(ConfigurationError, match="takes the path of a file as text"):
+        SqliteLedger(path)
+
+
+def test_standings_heed_all_terms_however_many_ids_there_are(path: Path) -> None:
+    """They are found another way where most of the file is asked for."""
+    clock = VirtualClock()
+
+    async def main() -> list[object]:
+        terms = Terms(max_age=1, accept_from=1)
+        found: list[object] = []
+        for books in (SqliteLedger(path, clock=clock), MemoryLedger(clock=clock)):
+            async with books:
+                await bought(books, key(1))
+                await asyncio.sleep(10)
+                found.append(await books.standings(SERVICE, ["1"], terms))
+        return found
+
+    found = clock.run(main())
+
+    assert found[0] == found[1]
+    assert found[0]
 
 
 DAMAGES = [

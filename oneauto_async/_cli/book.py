@@ -112,9 +112,9 @@ class Book:
     def _count(self, outcome: VanOutcome) -> None:
         self.billing[outcome.receipt.billing] += 1
         self.doubts += outcome.receipt.doubts
+        self.held += outcome.receipt.billing is Billing.UNKNOWN and not outcome.receipt.doubts
         if outcome.receipt.source is Source.LEDGER:
             self.served += outcome.receipt.billing is Billing.NOT_BILLED
-            self.held += outcome.receipt.billing is Billing.UNKNOWN and not outcome.receipt.attempts
             self.saved += was_paid_before(outcome.receipt)
         self.is_over_budget |= isinstance(outcome, NotSent) and outcome.reason is NotSentReason.BUDGET
         self.is_damaged |= is_damaged(outcome)

@@ -60,7 +60,10 @@ class Groups:
     def require_own_place(self) -> None:
         """Raise `LedgerError` in another process or event loop than the one this was made in."""
         if os.getpid() != self._pid:
-            raise LedgerError("this ledger belongs to the process before the fork: open it anew in this one")
+            raise LedgerError(
+                "this ledger belongs to the process before the fork: "
+                "start processes by spawn, or fork before a ledger is opened"
+            )
         require_own_loop(self._loop)
 
     @property

@@ -49,7 +49,9 @@ GIVEN_BACK = Settlement(state=State.FAILED, billing=Billing.NOT_BILLED, note="gi
 
 def _require_file(path: str | os.PathLike[str]) -> None:
     """Refuse the names by which SQLite knows databases that are no files, or that are given as addresses."""
-    name = os.fspath(path)
+    name: object = os.fspath(path)  # or bytes, whatever the type says
+    if not isinstance(name, str) or "\0" in name:
+        raise ConfigurationError(f"SqliteLedger takes the path of a file as text, got {name!r}")
     if name in {"", ":memory:"} or name.startswith("file:"):
         raise ConfigurationError(
             f"SqliteLedger takes the path of a file, got {name!r}; MemoryLedger() keeps a ledger in memory alone"

@@ -151,7 +151,7 @@ def translated(path: Path) -> Iterator[None]:
         if str(path) in str(error):
             raise
         raise LedgerError(f"the ledger {path}: {error}") from error
-    except (sqlite3.Error, OSError) as error:
+    except (sqlite3.Error, OSError, UnicodeDecodeError) as error:  # SQLite may quote what is damaged
         raise LedgerError(f"the ledger {path} {_explained(error)}") from error
 
 

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import attrs
 
+from ...errors import LedgerError
 from ..records import Entry, LedgerKey, Service, Spending, Standing, State, Verification
 from ..rules import Freshness, Past, judge, plus, times
 from .connecting import connect, patiently, translated
 from .departed import NOBODY, Departed
 from .looking import open_to_look
 from .rows import ENTRY, entry_from, past_from, share_of
-from .store import number_of, spending_of
+from .store import number_of, require_sound_services, spending_of
 from .sweeping import sweep
 
 ROWS = 500
@@ -77,11 +79,12 @@ class Reader:
     def standings(self, service: Service, vehicle_ids: Sequence[str], freshness: Freshness) -> dict[str, Standing]:
         """Return where each id stands; the new ones are left out."""
         with translated(self._path):
+            patiently(lambda: require_sound_services(self._connection))
             number = patiently(lambda: number_of(self._connection, service))
         if number is None:
             return {}
         ((last,),) = self._ask("SELECT coalesce(max(seq), 0) FROM lookups")
-        if len(vehicle_ids) * WORTH_A_SWEEP < last:
+        if len(vehicle_ids) * WORTH_A_SWEEP < last or freshness.terms.accept_from is not None:
             return self._judged(number, vehicle_ids, freshness)
         standings, intricate = sweep(self._ask, number, last, vehicle_ids, freshness)
         standings.update(self._judged(number, intricate, freshness))  # a copy of a million would hold up the loop
@@ -109,6 +112,7 @@ class Reader:
             return patiently(lambda: self._spending(account, host, since))
 
     def _spending(self, account: str, host: str, since: float | None) -> Spending:
+        require_sound_services(self._connection)
         whole = spending_of(self._connection, account, host, since)
         return plus(whole, self._departed().spending(self._connection, account, host, since))
 
@@ -116,14 +120,22 @@ class Reader:
         """Read everything: SQLite's own check, each answer's checksum, and the sums against the entries."""
         problems = [f"SQLite: {line}" for (line,) in self._ask("PRAGMA integrity_check") if line != "ok"]
         damaged: dict[int, str] = {}
-        entries, after = 0, 0
-        while rows := self._rows(None, after):
-            entries, after = entries + len(rows), rows[-1][0]
-            unsound = [entry for entry in map(entry_from, rows) if not entry.is_intact]
-            damaged.update((entry.seq, entry.damage or "the answer is not what its checksum says") for entry in unsound)
+        entries = 0
+        with _noting(problems):
+            for rows in self._all_rows():
+                entries += len(rows)
+                unsound = [entry for entry in map(entry_from, rows) if not entry.is_intact]
+                damaged.update((one.seq, one.damage or "the answer is not what its checksum says") for one in unsound)
         problems += [f"entry {seq}: damaged, {what}" for seq, what in damaged.items()]
-        problems += self._wrong_sums()
+        with _noting(problems):
+            problems += self._wrong_sums()
         return Verification(entries=entries, damaged=tuple(damaged), problems=tuple(problems))
+
+    def _all_rows(self) -> Iterator[list[Any]]:
+        after = 0
+        while rows := self._rows(None, after):
+            yield rows
+            after = rows[-1][0]
 
     def _departed(self) -> Departed:
         """Return what the dead left behind. Who opens the file to write has laid it to rest already."""
@@ -133,8 +145,12 @@ class Reader:
             return patiently(lambda: Departed.found(self._connection))
 
     def _rows(self, state: State | None, after: int, departed: Departed = NOBODY) -> list[Any]:
+        """Return the next rows after one; if they are not in order, whoever goes on from the last would never end."""
         condition, values = ("", ()) if state is None else (f"AND {departed.state} = ?", (state.value,))
-        return self._ask(f"{ENTRY} WHERE seq > ? {condition} ORDER BY seq LIMIT {ROWS}", (after, *values))
+        rows = self._ask(f"{ENTRY} WHERE seq > ? {condition} ORDER BY seq LIMIT {ROWS}", (after, *values))
+        if all(earlier < later for earlier, later in pairwise([after, *(row[0] for row in rows)])):
+            return rows
+        raise LedgerError(f"the ledger {self._path} is damaged: its entries after {after} are not in order")
 
     def _wrong_sums(self) -> Iterator[str]:
         with translated(self._path):
@@ -163,3 +179,12 @@ class Reader:
     def _ask(self, question: str, values: Sequence[Any] = ()) -> list[Any]:
         with translated(self._path):
             return patiently(lambda: self._connection.execute(question, values).fetchall())
+
+
+@contextmanager
+def _noting(problems: list[str]) -> Iterator[None]:
+    """Note what keeps the file from being read on."""
+    try:
+        yield
+    except LedgerError as error:
+        problems.append(str(error))

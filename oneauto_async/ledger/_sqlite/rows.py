@@ -24,7 +24,7 @@ PAST = "SELECT seq, state, billing, settled_at, owner FROM lookups"
 ENTRY = """
     SELECT seq, account, host, endpoint, vehicle_id, state, billing, claimed_at, sent_at, settled_at, attempts, status,
            request_id, note, headers, raw, flaw, checksum
-    FROM lookups JOIN services USING (service) LEFT JOIN answers USING (seq)
+    FROM lookups LEFT JOIN services USING (service) LEFT JOIN answers USING (seq)
 """
 
 

@@ -65,6 +65,9 @@ _SPENT_WITHIN = """
 
 _UNDER_WAY = Spending(under_way=1)
 
+LAST_SEQ = 2**63 - 1
+"""The last entry that SQLite has a number for."""
+
 MOST_PARTS = 16
 """Parts of days that are remembered: one for each budget that begins within a day."""
 
@@ -160,12 +163,15 @@ class SqliteStore:
 
     def past(self, seq: int) -> Owned | None:
         self._write_entries()
-        row = self._execute(f"{PAST} WHERE seq = ?", (seq,)).fetchone()
+        row = self._execute(f"{PAST} WHERE seq = ?", (seq,)).fetchone() if 0 < seq <= LAST_SEQ else None
         return None if row is None else owned_from(row)
 
     def load(self, seq: int) -> Entry:
         self._write_entries()
-        return entry_from(self._execute(f"{ENTRY} WHERE seq = ?", (seq,)).fetchone())
+        row = self._execute(f"{ENTRY} WHERE seq = ?", (seq,)).fetchone()
+        if row is None:
+            raise LedgerError(f"entry {seq} cannot be read: the file is damaged")
+        return entry_from(row)
 
     def under_way(self) -> list[Owned]:
         self._write_entries()
@@ -305,6 +311,20 @@ class SqliteStore:
             self._parts.clear()  # it may be one more whose entries count
             number = self._services[service] = number_of(self._connection, service) or 0
         return number
+
+
+def require_sound_services(connection: sqlite3.Connection) -> None:
+    """Raise `LedgerError` if the list of services is damaged.
+
+    A service that is not found would make every answer look new, and the account as if it had spent nothing. SQLite
+    keeps the list twice, in a table and in its index: they must agree.
+    """
+    lists = (
+        set(connection.execute(f"SELECT service, account, host, endpoint FROM services {place}"))
+        for place in ("NOT INDEXED", "INDEXED BY sqlite_autoindex_services_1")
+    )
+    if len(set(map(frozenset, lists))) > 1:
+        raise LedgerError("it is damaged where it lists the services it was asked for: restore a backup")
 
 
 def number_of(connection: sqlite3.Connection, service: Service) -> int | None:

@@ -16,7 +16,7 @@ from .._orders import Claiming, Settling
 from . import owners
 from .connecting import connect, migrate, patiently, require_ours, transaction, translated
 from .file import Identity, close_to_others, companions, prepare
-from .store import SqliteStore
+from .store import SqliteStore, require_sound_services
 
 Order: TypeAlias = Callable[[Books], Any]
 
@@ -38,6 +38,11 @@ class Writer:
         self._identity = prepare(path)
         with translated(path):
             self._connection = connect_checked(path)
+            try:
+                patiently(lambda: require_sound_services(self._connection))
+            except BaseException:
+                self._connection.close()
+                raise
         self._store = SqliteStore(self._connection)
         self._books = Books(self._store, free_max_age)
         self._lease = 0.0

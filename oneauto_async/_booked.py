@@ -198,8 +198,13 @@ class BookedLookup(Lookup[T]):
 
     # Around each request.
 
-    async def _made(self) -> Ended:
-        """Make one request; after a doubt, or if the claim was lost, it is bought anew before others must wait for it.
+    async def _attempt(self) -> Ended:
+        if self.purchase is None:
+            await self._make_ready()
+        return await super()._attempt()
+
+    async def _make_ready(self) -> None:
+        """Buy anew after a doubt, or if the claim was lost, before others must wait for it.
 
         Whoever holds a grant may be the one whom all wait for, and must not wait for what they have reserved.
         """
@@ -207,7 +212,6 @@ class BookedLookup(Lookup[T]):
             known = await self._buy(resend=self.doubts > 0)
             if known is not None:
                 raise _Settled(known)
-        return await super()._made()
 
     async def _asked(self, record: FlightRecord) -> Attempted:
         purchase = await self._about_to_send(record)

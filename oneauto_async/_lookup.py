@@ -179,33 +179,27 @@ class Lookup(Generic[T]):
         return self.tools.governor.key_works
 
     async def _attempt(self) -> Ended:
-        """Make one request, however often it is held back before any of it has left."""
-        while True:
-            try:
-                return await self._made()
-            except HeldBack:
-                continue
-
-    async def _made(self) -> Ended:
         """Make one request; once any of it may have left the flight is not ended for lack of waiters."""
         governor, asked = self.tools.governor, self.tools.clock.monotonic() if self.tools.observers else 0.0
-        grant = self.early or (None if self.attempts else governor.acquire_at_once())
-        if grant is None:  # or it has been sent before: it may be too late for it by now
-            grant = await governor.acquire(self._patience(), retrying=self.attempts > 0)
-        self.early = None
-        self._begin(grant)
-        self.record = FlightRecord(on_sent=self._left, may_leave=self._may_leave)
-        try:
-            attempted = await self._asked(self.record)
-        except HeldBack:
-            self._take_back()
-            governor.give_back(grant)
-            raise
-        except BaseException:  # cancelled: the answer, if there is one, will not be heard
-            (governor.forget if self.is_sent else governor.give_back)(grant)
-            if self.tools.observers and self.record is not None:
-                self._tell_of_cut(asked, grant)
-            raise
+        while True:
+            grant = self.early or (None if self.attempts else governor.acquire_at_once())
+            if grant is None:  # or it has been sent before: it may be too late for it by now
+                grant = await governor.acquire(self._patience(), retrying=self.attempts > 0)
+            self.early = None
+            self._begin(grant)
+            self.record = FlightRecord(on_sent=self._left, may_leave=self._may_leave)
+            try:
+                attempted = await self._asked(self.record)
+                break
+            except HeldBack:
+                self._take_back()
+                governor.give_back(grant)
+                await self._make_ready()
+            except BaseException:  # cancelled: the answer, if there is one, will not be heard
+                (governor.forget if self.is_sent else governor.give_back)(grant)
+                if self.tools.observers and self.record is not None:
+                    self._tell_of_cut(asked, grant)
+                raise
         self.record = None
         self.failure = ended = self._judge(attempted)
         self._tell_governor(grant, ended)
@@ -213,6 +207,9 @@ class Lookup(Generic[T]):
             status = None if self.reply is None else self.reply.status
             self._tell_of_attempt(asked, grant, status, type(ended).__name__, ended.billing)
         return ended
+
+    async def _make_ready(self) -> None:
+        """Do again what a request needs before it may ask for a grant: nothing."""
 
     def _asked(self, record: FlightRecord) -> Awaitable[Attempted]:
         return self.tools.exchange.ask(self.route.endpoint, self.vehicle_id, record)

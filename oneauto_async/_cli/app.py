@@ -93,6 +93,7 @@ class _Group(_Command, click.Group):
 @click.group(
     cls=_Group,
     invoke_without_command=True,
+    subcommand_metavar="COMMAND [ARGS]...",
     epilog=_EPILOG,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -443,7 +444,7 @@ def _run_bulk(
     return bulk(source, place, form=form, column=column, input_form=input_format, settings=settings, dry_run=dry_run)
 
 
-@_cli.group("ledger", invoke_without_command=True)
+@_cli.group("ledger", invoke_without_command=True, subcommand_metavar="COMMAND [ARGS]...")
 @click.pass_context
 def _ledger(context: click.Context) -> None:
     """Look into a ledger that `bulk` has kept, check it, and settle what is in doubt. No key is needed."""

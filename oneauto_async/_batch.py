@@ -210,7 +210,7 @@ class Batch(Generic[T]):
             self._is_reading = True
             async for value in ids:
                 self._is_reading = False
-                if self._closed:  # an iterable that swallowed the cancellation
+                if self._closed or self._fault is not None:  # an iterable that swallowed the cancellation
                     break
                 await self._room.acquire()
                 await self._admit(index, value)
@@ -263,7 +263,7 @@ class Batch(Generic[T]):
                 self._known[vehicle_id] = underway
         else:
             self._slots.release()
-            self._conclude(vehicle_id, [index], booked)
+            self._conclude(vehicle_id, [index], attrs.evolve(booked))  # unclaimed until now, it may have been seen
 
     async def _book(self, underway: _Underway) -> Flight | Outcome[Any]:
         """Start one lookup, unless the batch has stopped, also while it waited for the client's slot."""

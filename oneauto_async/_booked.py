@@ -23,7 +23,7 @@ from ._waiting import see_through
 from ._wire.exchange import Attempted, Lost, Reply, Unsent
 from ._wire.record import FlightRecord, HeldBack
 from .clock import Clock
-from .errors import Billing, BudgetExceededError, DeadlineExceededError, InDoubtError, LedgerError
+from .errors import Billing, BudgetExceededError, DeadlineExceededError, InDoubtError, LedgerError, OneAutoError
 from .ledger.records import Busy, Entry, HeldInDoubt, Kept, LedgerKey, Settlement, State, Terms, moment_text
 from .outcomes import Failed, Found, NoData, NotSent, NotSentReason, Outcome, Receipt, Source
 
@@ -97,7 +97,9 @@ class BookedLookup(Lookup[T]):
         self._forget_kept()
         self._use_up_one_resend()
         outcome = await self._buy(resend=True)
-        return self._held(self.doubted, f": {outcome.reason}") if isinstance(outcome, NotSent) else outcome
+        if not isinstance(outcome, NotSent):
+            return outcome
+        return self._held(self.doubted, f": {outcome.reason}", type(outcome.error))
 
     def _return_grant(self) -> None:
         """Let the next in line send: this lookup has nothing to send at once after all."""
@@ -130,7 +132,8 @@ class BookedLookup(Lookup[T]):
                 case HeldInDoubt(entry=entry):
                     return self._held(entry)
                 case Full(text=text, is_final=True):
-                    return self._unsent(NotSentReason.BUDGET, BudgetExceededError, f"not sent: {text}")
+                    again = " again" if self.attempts else ""
+                    return self._unsent(NotSentReason.BUDGET, BudgetExceededError, f"not sent{again}: {text}")
                 case Full():
                     await pauses.next()  # what others have reserved may turn out to cost nothing
                 case Busy(seq=seq):
@@ -166,12 +169,12 @@ class BookedLookup(Lookup[T]):
     def _forget_kept(self) -> None:
         self.kept = self.reply = None
 
-    def _held(self, entry: Entry, why: str = " by itself") -> Outcome[T]:
+    def _held(self, entry: Entry, why: str = " by itself", kind: type[OneAutoError] = InDoubtError) -> Outcome[T]:
         self._keep(entry)
         facts = self._facts(Billing.UNKNOWN)
         moment = moment_text(entry.sent_at or entry.claimed_at, sep=" ", timespec="seconds")
         text = f"sent at {moment} and in doubt: {entry.note or 'no answer came'}; not sent again{why}"
-        return failed(facts.error(InDoubtError, text), facts)
+        return failed(facts.error(kind, text), facts)
 
     def _damaged(self, entry: Entry) -> Outcome[T]:
         facts = self._facts(Billing.NOT_BILLED)
@@ -199,8 +202,7 @@ class BookedLookup(Lookup[T]):
     # Around each request.
 
     async def _attempt(self) -> Ended:
-        if self.purchase is None:
-            await self._make_ready()
+        await self._make_ready()
         return await super()._attempt()
 
     async def _make_ready(self) -> None:
@@ -368,7 +370,7 @@ class _Pauses:
 
     @property
     def waited(self) -> float:
-        """Seconds since the first."""
+        """Seconds since it was first looked."""
         return self._clock.monotonic() - self._began
 
     async def next(self) -> None:

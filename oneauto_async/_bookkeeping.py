@@ -160,7 +160,8 @@ class Accounts:
     def _full(self, spending: Spending) -> Full:
         assert self._limit is not None
         text = (
-            f"the budget allows {self._limit.most} charges: {spending.billed} are billed, {spending.in_doubt} in doubt"
+            f"the budget allows {_charges(self._limit.most)}: "
+            f"{spending.billed} are billed, {spending.in_doubt} in doubt"
         )
         return Full(text, is_final=spending.spent >= self._limit.most)
 
@@ -190,6 +191,10 @@ class Accounts:
         return (await self.ledger.spending(self._account, self._host, since)).spent
 
 
+def _charges(most: int) -> str:
+    return f"{most} charge{'' if most == 1 else 's'}"
+
+
 def _begun(since: float | None) -> float | None:
     """Return the moment from which charges count, now if it is still to come: until then no cap would hold."""
     return None if since is None else min(since, time.time())
@@ -207,7 +212,7 @@ def host_of(base_url: str) -> str:
 def _full(meters: tuple[Meter, ...]) -> Full:
     """Say which budget had no room; by now it may have some again, and then it is not the end."""
     tightest = min(meters, key=lambda meter: meter.most - meter.spent)
-    text = f"the budget allows {tightest.most} charges: {tightest.spent} are billed or in doubt"
+    text = f"the budget allows {_charges(tightest.most)}: {tightest.spent} are billed or in doubt"
     return Full(text, is_final=tightest.is_spent)
 
 

@@ -157,9 +157,7 @@ def classify(status: int, headers: Headers, body: bytes, flaw: Flaw | None = Non
         return Unavailable(_retry_after(headers), error_text(body))
     if status < 200 or (500 < status < 600 and status != 501):
         return Doubtful(error_text(body))
-    # Other 2xx are not listed at all, so nothing says they are free; 3xx, 501 and 600 and above carry no record.
-    billing = Billing.UNKNOWN if status < 300 else Billing.NOT_BILLED
-    return Rejected(UnexpectedStatusError, error_text(body), billing)
+    return Rejected(UnexpectedStatusError, error_text(body), charge_of(status))
 
 
 def charge_of(status: int) -> Billing:
@@ -205,7 +203,7 @@ def _is_quota(status: int, kind: str, text: str) -> bool:
 
 def _broken(status: int, flaw: Flaw) -> Verdict:
     error, text = _FLAWS[flaw]
-    return Rejected(error, text, _charge(status))
+    return Rejected(error, text, charge_of(status))
 
 
 _FLAWS: dict[Flaw, tuple[type[OneAutoError], str]] = {
@@ -214,10 +212,6 @@ _FLAWS: dict[Flaw, tuple[type[OneAutoError], str]] = {
     Flaw.UNDECODABLE: (MalformedAnswerError, "the answer is not encoded as its content-encoding says"),
     Flaw.TIMED_OUT: (DeadlineExceededError, "the answer did not end within the time allowed for an attempt"),
 }
-
-
-def _charge(status: int) -> Billing:
-    return Billing.BILLED if status == 200 else Billing.NOT_BILLED
 
 
 def _content(status: int, body: bytes) -> Verdict:
@@ -243,7 +237,7 @@ def _envelope(status: int, envelope: dict[str, Any]) -> Verdict:
     if status == 206 and not result:
         return NoContent()
     if not success:
-        return Rejected(ApiFailureError, _stated_error(envelope) or "no reason given", _charge(status))
+        return Rejected(ApiFailureError, _stated_error(envelope) or "no reason given", charge_of(status))
     if result is None:
         return _malformed(status, "success without a result")
     if type(result) is not dict:
@@ -257,11 +251,11 @@ def _is_overloaded(body: bytes) -> bool:
 
 
 def _malformed(status: int, text: str) -> Rejected:
-    return Rejected(MalformedAnswerError, text, _charge(status))
+    return Rejected(MalformedAnswerError, text, charge_of(status))
 
 
 def _mismatch(status: int, problem: str) -> Rejected:
-    return Rejected(SchemaMismatchError, problem, _charge(status), (problem,))
+    return Rejected(SchemaMismatchError, problem, charge_of(status), (problem,))
 
 
 def _json_fault(error: Exception) -> str:

@@ -397,9 +397,10 @@ class OneAutoClient:
             max_age, refresh: as for `lookup`, for every id.
 
         A quota that is used up, a refused key (401, 403), a wrong route (404), a ``Retry-After`` beyond
-        ``max_retry_after``, an outage or a drought as long as `RetryPolicy.total`, and a spent budget end the batch:
-        requests under way are let finish, the rest comes back `NotSent` with the reason. One failed id never loses the
-        others. A ledger that fails ends it as well: `LedgerError` is raised from ``async for``.
+        ``max_retry_after``, an outage or a key that refuses every call for as long as `RetryPolicy.total`, and a spent
+        budget end the batch: requests under way are let finish, the rest comes back `NotSent` with the reason. One
+        failed id never loses the others. A ledger that fails ends it as well: `LedgerError` is raised from ``async
+        for``.
 
         Raises:
             ConfigurationError: before anything is sent.

@@ -3,11 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Coroutine
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar, assert_never
 
 import attrs
 
-from ._classify import Answer, Doubtful, QuotaUsedUp, Throttled, Unavailable, classify, request_id
+from ._classify import (
+    Answer,
+    Denied,
+    Doubtful,
+    NoContent,
+    Pending,
+    QuotaUsedUp,
+    Rejected,
+    Throttled,
+    Unavailable,
+    classify,
+    request_id,
+)
 from ._flow.calls import Grant
 from ._flow.flights import Flight
 from ._flow.governor import Governor
@@ -84,7 +96,7 @@ class Lookup(Generic[T]):
     is_judged: bool = False
     reply: Reply | None = None
     record: FlightRecord | None = None
-    failure: Ended | None = None
+    last: Ended | None = None
 
     def run(self, flight: Flight) -> Coroutine[Any, Any, Outcome[T]]:
         """Pursue the id to an outcome; every failure of the service or the way to it is a value."""
@@ -129,8 +141,8 @@ class Lookup(Generic[T]):
     def called_off(self, reason: NotSentReason, error: type[OneAutoError], text: str) -> Outcome[T]:
         """Return the outcome for a waiter that leaves now: in doubt if a request is under way."""
         sent = self._forget_reply_if_sent()
-        if self.failure is not None and not sent and reason not in _OF_NOBODY_ELSE:
-            return unsuccessful(self.failure, self._facts(self.failure.billing))
+        if self.last is not None and not sent and reason not in _OF_NOBODY_ELSE:
+            return unsuccessful(self.last, self._facts(self.last.billing))
         facts = self._facts(Billing.UNKNOWN if sent else Billing.NOT_BILLED)
         return called_off(reason, InDoubtError if sent else error, text, facts)
 
@@ -179,34 +191,44 @@ class Lookup(Generic[T]):
         return self.tools.governor.key_works
 
     async def _attempt(self) -> Ended:
-        """Make one request; once any of it may have left the flight is not ended for lack of waiters."""
-        governor, asked = self.tools.governor, self.tools.clock.monotonic() if self.tools.observers else 0.0
+        """Make one request and say how it ended; what is held back before it leaves is begun anew."""
+        asked = self.tools.clock.monotonic() if self.tools.observers else 0.0
         while True:
-            grant = self.early or (None if self.attempts else governor.acquire_at_once())
-            if grant is None:  # or it has been sent before: it may be too late for it by now
-                grant = await governor.acquire(self._patience(), retrying=self.attempts > 0)
-            self.early = None
-            self._begin(grant)
-            self.record = FlightRecord(on_sent=self._left, may_leave=self._may_leave)
+            record = self._begin(await self._granted())
             try:
-                attempted = await self._asked(self.record)
-                break
+                attempted = await self._asked(record)
             except HeldBack:
                 self._take_back()
-                governor.give_back(grant)
+                self.tools.governor.give_back(self.grant)
                 await self._make_ready()
             except BaseException:  # cancelled: the answer, if there is one, will not be heard
-                (governor.forget if self.is_sent else governor.give_back)(grant)
-                if self.tools.observers and self.record is not None:
-                    self._tell_of_cut(asked, grant)
+                self._cut_off(asked)
                 raise
+            else:
+                return self._ended(attempted, asked)
+
+    async def _granted(self) -> Grant:
+        """Take the grant that is there already, or wait for one: a retry always asks, since it may be too late."""
+        governor, early, self.early = self.tools.governor, self.early, None
+        grant = early or (None if self.attempts else governor.acquire_at_once())
+        return grant or await governor.acquire(self._patience(), retrying=self.attempts > 0)
+
+    def _ended(self, attempted: Attempted, asked: float) -> Ended:
+        """Judge what came, and tell the governor and whoever watches."""
         self.record = None
-        self.failure = ended = self._judge(attempted)
-        self._tell_governor(grant, ended)
+        self.last = ended = self._judge(attempted)
+        self._tell_governor(self.grant, ended)
         if self.tools.observers:
             status = None if self.reply is None else self.reply.status
-            self._tell_of_attempt(asked, grant, status, type(ended).__name__, ended.billing)
+            self._tell_of_attempt(asked, self.grant, status, type(ended).__name__, ended.billing)
         return ended
+
+    def _cut_off(self, asked: float) -> None:
+        """End a request of which no answer will be heard."""
+        governor = self.tools.governor
+        (governor.forget if self.is_sent else governor.give_back)(self.grant)
+        if self.tools.observers and self.record is not None:
+            self._tell_of_cut(asked, self.grant)
 
     async def _make_ready(self) -> None:
         """Do again what a request needs before it may ask for a grant: nothing."""
@@ -214,12 +236,14 @@ class Lookup(Generic[T]):
     def _asked(self, record: FlightRecord) -> Awaitable[Attempted]:
         return self.tools.exchange.ask(self.route.endpoint, self.vehicle_id, record)
 
-    def _begin(self, grant: Grant) -> None:
+    def _begin(self, grant: Grant) -> FlightRecord:
         self.grant = grant
         self.began = self.began if self.attempts else grant.at
         self.attempts += 1
         self.is_judged = False
         self.was_canary = grant.is_canary
+        self.record = FlightRecord(on_sent=self._left, may_leave=self._may_leave)
+        return self.record
 
     def _take_back(self) -> None:
         """Learn, maybe once more, that the request which is being made will not be sent."""
@@ -253,7 +277,7 @@ class Lookup(Generic[T]):
     def _tell_governor(self, grant: Grant, ended: Ended) -> None:
         governor = self.tools.governor
         match ended:
-            case Answer():
+            case Answer() | NoContent() | Pending() | Denied() | Rejected():
                 governor.accept(grant)
             case Throttled(retry_after=wait):
                 self.wasted += 1
@@ -267,7 +291,7 @@ class Lookup(Generic[T]):
             case Unsent() | Lost() | Doubtful():
                 governor.fail(grant, was_sent=not isinstance(ended, Unsent))
             case _:
-                governor.accept(grant)
+                assert_never(ended)
 
     def _tell_of_cut(self, asked: float, grant: Grant) -> None:
         billing = Billing.UNKNOWN if self.is_sent else Billing.NOT_BILLED

@@ -152,12 +152,14 @@ def called_off(reason: NotSentReason, kind: type[OneAutoError], text: str, facts
 def stop_reason(outcome: Outcome[Any]) -> NotSentReason | None:
     """Say why nothing more should be asked after this outcome, if it is one that is true for every id."""
     match outcome:
-        case Failed(error=QuotaExceededError()):
+        case Failed(error=QuotaExceededError()) | InDoubt(error=QuotaExceededError()):
             return NotSentReason.QUOTA
-        case Failed(error=AccessDeniedError()):
+        case Failed(error=AccessDeniedError()) | InDoubt(error=AccessDeniedError()):
             return NotSentReason.ACCESS_DENIED
         case Failed(error=UnexpectedStatusError(status=404)):
             return NotSentReason.WRONG_ROUTE
+        case InDoubt(error=BudgetExceededError()):
+            return NotSentReason.BUDGET
         case NotSent(reason=reason) if reason not in _OF_ONE_ID:
             return reason
         case _:

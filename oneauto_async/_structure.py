@@ -164,7 +164,8 @@ def _is_enum(kind: Any) -> bool:
 
 def _enum_hook(kind: type[Enum]) -> Callable[[Any, Any], Any]:
     """Choose a member by its value, or let the class itself find one for a value it does not have."""
-    choose = _choice(tuple(kind), kind)
+    finds_others = kind._missing_.__func__ is not Enum._missing_.__func__  # type: ignore[attr-defined]  # a class method
+    choose = _choice(tuple(kind), kind, is_open=finds_others)
 
     def hook(value: Any, target: Any) -> Any:
         try:
@@ -178,15 +179,18 @@ def _enum_hook(kind: type[Enum]) -> Callable[[Any, Any], Any]:
     return hook
 
 
-def _choice(allowed: tuple[Any, ...], kind: Any) -> Callable[[Any, Any], Any]:
-    """Compare types as well: to Python ``True == 1 == 1.0``. Of an enum's members, JSON has the values."""
+def _choice(allowed: tuple[Any, ...], kind: Any, *, is_open: bool = False) -> Callable[[Any, Any], Any]:
+    """Compare types as well: to Python ``True == 1 == 1.0``, of which only a whole number may stand for a float.
+
+    Of an enum's members, JSON has the values; unless it is open to others, all of them must be some that JSON can have.
+    """
     values = [(one.value if isinstance(one, Enum) else one, one) for one in allowed]
-    if not all(value is None or type(value) in (bool, int, float, str) for value, _ in values):
+    if not is_open and not all(value is None or type(value) in (bool, int, float, str) for value, _ in values):
         _refuse(kind)
 
     def hook(value: Any, _: Any) -> Any:
         for one, member in values:
-            if type(value) is type(one) and value == one:
+            if value == one and (type(value) is type(one) or (type(value), type(one)) == (int, float)):
                 return member
         raise Mismatch(f"expected one of {tuple(one for one, _ in values)}, got {_got(value)}")
 

@@ -57,7 +57,7 @@ class SystemClock:
         return random.random()
 
     async def sleep(self, seconds: float, *, exact: bool = False) -> None:
-        """Sleep on the running loop; its timers are a millisecond late at most, which ``exact`` spends yielding."""
+        """Sleep on the running loop; its timers may be late by `TIMER_GRAIN`, which ``exact`` spends yielding."""
         if not exact:
             await asyncio.sleep(seconds)
             return

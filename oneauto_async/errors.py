@@ -20,11 +20,11 @@ OneAutoError
     ├── QuotaExceededError                      429 quota: used up until the vendor resets it
     ├── ServiceUnavailableError                 500, 503
     ├── UnexpectedStatusError                   any status the vendor's page does not list
-    ├── ApiFailureError                         200 whose ``success`` is false
-    ├── MalformedAnswerError                    200 that is not the vendor's envelope
+    ├── ApiFailureError                         200 or 206 whose ``success`` is false
+    ├── MalformedAnswerError                    200 or 206 that is not the vendor's envelope
     │   ├── AnswerTooLargeError
     │   └── TruncatedAnswerError
-    └── SchemaMismatchError                     200 whose fields have the wrong types
+    └── SchemaMismatchError                     200 or 206 whose fields have the wrong types
 
 Every error carries the facts as attributes and a message that can be read alone. No error holds the API key, a request
 or an object of the HTTP library, and every one can be pickled.
@@ -119,7 +119,10 @@ class InvalidVehicleIdError(OneAutoError, ValueError):
 
 
 class ClientClosedError(OneAutoError):
-    """The client was used before ``async with`` or after it was closed. Nothing was sent."""
+    """The client is not open, was closed before the lookup ended, or belongs to another event loop or thread.
+
+    ``attempts`` tells whether anything had been sent.
+    """
 
 
 class ConnectionFailedError(OneAutoError):
@@ -148,7 +151,7 @@ class DeadlineExceededError(OneAutoError):
 
 
 class BudgetExceededError(OneAutoError):
-    """The budget is spent: nothing was sent. Raise it and ask again."""
+    """The budget has no room for another charge: no further request was sent. Allow more, and ask again."""
 
 
 class LedgerError(OneAutoError):
@@ -230,13 +233,19 @@ class UnexpectedStatusError(ResponseError):
 
 
 class ApiFailureError(ResponseError):
-    """A 200 whose ``success`` is false. Counted as billed; ``raw`` keeps the answer; never bought again by itself."""
+    """A 200 or 206 whose ``success`` is false; ``raw`` keeps the answer, which is never bought again by itself.
+
+    A 200 is counted as billed, and a 206 is free: see ``billing``.
+    """
 
     default_billing = Billing.BILLED
 
 
 class MalformedAnswerError(ResponseError):
-    """A 200 that is not the vendor's envelope. Counted as billed; ``raw`` keeps what came."""
+    """A 200 or 206 that is not the vendor's envelope; ``raw`` keeps what came.
+
+    A 200 is counted as billed, and a 206 is free: see ``billing``.
+    """
 
     default_billing = Billing.BILLED
 
@@ -250,7 +259,9 @@ class TruncatedAnswerError(MalformedAnswerError):
 
 
 class SchemaMismatchError(ResponseError):
-    """A 200 whose fields do not have the documented types. Counted as billed; ``raw`` keeps the answer.
+    """A 200 or 206 whose fields do not have the documented types, or which names another vehicle; ``raw`` keeps it.
+
+    A 200 is counted as billed, and a 206 is free: see ``billing``.
 
     Attributes:
         problems: one line per wrong field, such as ``$.result.x: expected number, got str``.

@@ -57,6 +57,8 @@ class AttemptEnded:
 class Waited:
     """A request had to wait for its turn: for the pacing, a pause, or an outage.
 
+    Told together with the end of that request; a lookup that is turned away while it waits tells none.
+
     Attributes:
         evdb_vehicle_id: what it asks for.
         seconds: how long.
@@ -114,7 +116,8 @@ class LookupEnded:
 
     Attributes:
         evdb_vehicle_id: what it asked for.
-        outcome: the name of the outcome's class, as in ``Found``; ``LedgerError`` if that is raised instead.
+        outcome: the name of the outcome's class, as in ``Found``; ``LedgerError`` or ``ConfigurationError`` if that is
+            raised instead.
         billing: what is known of its charge.
         attempts: requests made.
         elapsed: seconds from its start.

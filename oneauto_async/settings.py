@@ -132,9 +132,9 @@ class RetryPolicy:
 
     Attributes:
         attempts: most requests for one lookup, over 429, 500, 503 and connections that failed before sending. A 429 is
-            counted only if the key accepted nothing since this lookup's previous try, nor for three seconds, or for
-            the time of twenty calls of a slow key (at most 20 s): a queue that moves is no failure. Nor is one of a
-            call that asked for others whether an outage is over.
+            counted only if the key has accepted no call, of whichever lookup, since this lookup's previous try and
+            within the last three seconds (of a slow key within the time of twenty calls, at most 20 s): a queue that
+            moves is no failure. A call that asked for all lookups whether an outage is over is not counted either.
         total: seconds from the first request to the last, waits included; also the longest a lookup waits before its
             first request for a shut gate, for the end of an outage, and for somebody else on the same ledger who buys
             the same id.
@@ -384,13 +384,17 @@ def find_base_url(base_url: str | None, sandbox: bool | None, environ: Mapping[s
         raise ConfigurationError(f"sandbox must be True or False, got {_shown(sandbox)}")
     if base_url is not None and sandbox is not None:
         raise ConfigurationError("give sandbox or base_url, not both: each names the host")
+    given = sandbox
     if base_url is None and not sandbox:
         base_url = environ.get("ONEAUTO_BASE_URL", "").strip() or None
         sandbox = sandbox is None and _flag("ONEAUTO_SANDBOX", environ)
         if base_url is not None and sandbox:
             raise ConfigurationError("ONEAUTO_BASE_URL and ONEAUTO_SANDBOX are both set: unset one of them")
     if base_url is not None:
-        return _checked_url(base_url)
+        url = _checked_url(base_url)
+        if given is False and url == SANDBOX_URL:
+            raise ConfigurationError("sandbox=False, but ONEAUTO_BASE_URL names the sandbox: change one of them")
+        return url
     return SANDBOX_URL if sandbox else LIVE_URL
 
 

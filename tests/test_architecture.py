@@ -76,7 +76,7 @@ DOORS = {
     "sqlite3": {"ledger._sqlite"},
     "click": {"_cli"},
     "rich": {"_cli"},
-    "uvicorn": {TESTING, "_cli"},
+    "uvicorn": {TESTING},
     "pytest": {"testing.pytest_plugin"},
 }
 """Which rooms or modules may import a library; ``attrs`` is at home everywhere, any other nowhere."""
@@ -316,7 +316,7 @@ def in_a_fresh_interpreter(code: str) -> Any:
 
 
 def test_importing_loads_only_core_dependencies() -> None:
-    """What the four libraries bring along is theirs; on top of them comes nothing but this package (C23).
+    """What the libraries it is built on bring along is theirs; on top of them comes nothing but this package (C23).
 
     httpx loads click and rich by itself where it finds them, for a command line of its own.
     """

@@ -745,6 +745,34 @@ def test_after_a_fault_nothing_more_is_sent(clock: VirtualClock) -> None:
     assert simulator.requests.total() == counted[0]
 
 
+def test_after_a_fault_nothing_more_is_read_from_an_input_that_swallows_cancellations(clock: VirtualClock) -> None:
+    """It would be asked for as well."""
+    simulator = Simulator(latency=0.1)
+
+    class FailsOnce(MemoryLedger):
+        def settle(self, claim: Claim, settlement: Settlement) -> Awaitable[None]:
+            if not failed:
+                failed.append(simulator.requests.total())
+                raise LedgerError("the disk is full")
+            return super().settle(claim, settlement)
+
+    async def ids() -> AsyncIterator[int]:
+        for number in range(60):
+            with suppress(asyncio.CancelledError):
+                await asyncio.sleep(0.01 if number < 5 else 1)
+            yield number
+
+    async def main() -> None:
+        async with OneAutoClient.simulated(simulator, ledger=FailsOnce(clock=clock), clock=clock) as client:
+            with pytest.raises(LedgerError):
+                await _take_slowly(client.batch(ids(), concurrency=30))
+
+    failed: list[int] = []
+    clock.run(main())
+
+    assert simulator.requests.total() <= failed[0] + 1
+
+
 def test_a_deadline_that_comes_after_everything_was_answered_stops_nothing(clock: VirtualClock) -> None:
     """The consumer was slow, and the service was not."""
 
@@ -803,6 +831,24 @@ def test_endpoints_without_number_make_the_client_forget_no_flight_and_no_answer
             return simulator.requests["7"], simulator.requests["8"]
 
     assert clock.run(main()) == (1, 1)
+
+
+def test_an_outcome_that_was_seen_already_does_not_change(clock: VirtualClock) -> None:
+    """The batch that takes it from ``unclaimed`` hands out another, with its place in the input."""
+
+    async def main() -> tuple[Outcome[Any], list[Outcome[Any]]]:
+        async with OneAutoClient.simulated(Simulator(latency=1), clock=clock) as client:
+            left = asyncio.create_task(client.lookup(1))
+            await asyncio.sleep(0.5)
+            left.cancel()
+            await asyncio.sleep(1)
+            (seen,) = client.unclaimed
+            return seen, await client.lookup_many([2, 1])
+
+    seen, outcomes = clock.run(main())
+
+    assert seen.index is None
+    assert outcomes[1] == attrs.evolve(seen, index=1)
 
 
 def test_of_two_answers_to_an_id_that_nobody_took_the_better_one_is_kept(clock: VirtualClock) -> None:

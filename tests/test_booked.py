@@ -41,6 +41,7 @@ from oneauto_async.events import AttemptEnded, Event, GateShut, LookupEnded, Quo
 from oneauto_async.ledger import Entry, Ledger, MemoryLedger, Settlement, SqliteLedger, Standing, State, Terms
 from oneauto_async.ledger.records import checksum_of, headers_text
 from oneauto_async.testing import Simulator, VirtualClock
+from oneauto_async.transport import HTTP11Transport
 
 asynchronous = pytest.mark.asyncio
 
@@ -331,6 +332,44 @@ async def test_a_doubt_is_sent_again_by_policy(server: RawServer, ledger: Ledger
         assert (await client.lookup(1)).receipt.source is Source.LEDGER
     assert server.requests["1"] == server.bills["1"] == 4
     assert [entry.state for entry in await entries_in(ledger)] == [*[State.IN_DOUBT] * 3, State.ANSWERED]
+
+
+@pytest.mark.parametrize(("reply", "reason"), [(http(403), "access denied"), (http(404), "wrong route")])
+@asynchronous
+async def test_what_is_wrong_for_every_id_stops_a_batch_of_doubts_as_well(
+    server: RawServer, ledger: Ledger, reply: bytes, reason: str
+) -> None:
+    """A key that is refused is not shown once for each of them."""
+    for number in range(12):
+        server.on(str(number), breaks_off(billed=True))
+    async with client_of(server, ledger) as client:
+        await client.lookup_many(range(12))
+    for number in range(12):
+        server.on(str(number), answers(reply))
+    retry = RetryPolicy(resend_in_doubt=1)
+    async with client_of(server, ledger, retry=retry) as client, client.batch(range(12), concurrency=1) as batch:
+        outcomes = [outcome async for outcome in batch]
+    assert (len(outcomes), str(batch.summary.stopped)) == (12, reason)
+    assert server.requests.total() == 12 + 1
+
+
+@asynchronous
+async def test_requests_that_were_held_back_are_not_counted_as_made(server: RawServer, ledger: Ledger) -> None:
+    """The entry says what the vendor's log says."""
+    asked: list[str] = []
+
+    async def unavailable_twice(*details: Any) -> None:
+        asked.append("")
+        reply = http(503, b"", Retry_After="0.1") if len(asked) <= 2 else http(200, ANSWER)
+        await answers(reply, delay=0.02)(*details)
+
+    for number in range(5):
+        server.on(str(number), unavailable_twice)
+    transport = HTTP11Transport(max_connections=1)
+    async with client_of(server, ledger, transport=transport) as client:
+        outcomes = await asyncio.gather(*(client.lookup(number) for number in range(5)))
+    kept = {entry.key.vehicle_id: entry.attempts for entry in await entries_in(ledger)}
+    assert kept == {outcome.evdb_vehicle_id: outcome.receipt.attempts for outcome in outcomes}
 
 
 @pytest.mark.parametrize("reply", [http(400), http(503)], ids=["refused", "unavailable"])

@@ -83,6 +83,7 @@ def test_a_lone_heading_that_may_be_an_id_is_refused(read: Reader) -> None:
     assert read("vans.csv", "EV-204\n12345\n", form="lines").rows == ["EV-204", "12345"]
     assert read("vans.csv", "EV-204\n12345\n", column="EV-204").rows == ["12345"]
     assert read("vans.csv", "van\n12345\n").rows == ["12345"]
+    assert read("vans.jsonl", '{"van1": "12345"}\n').rows == ["12345"]
 
 
 @pytest.mark.parametrize("cell", ['"=""00123"""', '"1,234,567"', "1 234 567", "1'234"])

@@ -242,6 +242,18 @@ def test_a_damaged_answer_keeps_no_output_from_its_name(tmp_path: Path) -> None:
     assert not (tmp_path / "second.csv.partial").exists()
 
 
+def test_a_doubt_is_no_reason_to_replace_an_output_that_has_answers(tmp_path: Path) -> None:
+    """Whatever page came with it; without a ledger, that output is the only place of what was paid for."""
+    command = ("bulk", str(listed(tmp_path, "1", "2")), "-o", str(output := tmp_path / "out.csv"))
+    with serve(simulator := Simulator()) as base_url:
+        oneauto(*command, "--no-ledger", env=live(base_url))
+        simulator.fail_next(2, 504)
+        done = oneauto(*command, "--concurrency", "1", env=live(base_url))
+    assert done.returncode == 5
+    assert [row["outcome"] for row in csv.DictReader(output.read_text().splitlines())] == ["found", "found"]
+    assert (tmp_path / "out.csv.partial").exists()
+
+
 def test_an_odd_answer_that_may_be_charged_keeps_no_output_from_its_name(tmp_path: Path) -> None:
     """It is in both: its bytes come from the ledger as often as one likes."""
     command = ("bulk", str(listed(tmp_path, "SIM-201", "1", "2", "3")), "-o", str(output := tmp_path / "out.csv"))
@@ -500,6 +512,7 @@ def test_a_live_run_without_a_cap_is_refused(run: Run, monkeypatch: pytest.Monke
     code, stdout, stderr = run("bulk", str(VANS), "-o", str(tmp_path / "out.csv"))
     assert (code, stdout, stderr.count("\n"), list(tmp_path.iterdir())) == (2, "", 1, [])
     assert "--max-calls 592" in stderr
+    assert stderr.count("tells more") == 1
 
 
 @pytest.mark.parametrize(

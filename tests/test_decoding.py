@@ -51,10 +51,18 @@ def test_a_gzip_of_several_members_is_undone() -> None:
     assert decode("gzip", gzip.compress(TEXT) + gzip.compress(TEXT), MIB) == (TEXT + TEXT, None)
 
 
-@pytest.mark.parametrize("coding", ["identity", "br", "zstd", "gzip, gzip", "", "nonsense"])
+@pytest.mark.parametrize("coding", ["identity", "br", "zstd", "gzip, br", "", "nonsense"])
 def test_a_coding_that_was_not_asked_for_is_left_on(coding: str) -> None:
     """The bytes are kept for a person; plain JSON under a wrong label still reads (B07)."""
     assert decode(coding, TEXT, MIB) == (TEXT, None)
+
+
+def test_several_codings_are_undone_within_the_same_bound() -> None:
+    """The last first; left to httpx, they would be undone without any."""
+    assert decode("deflate, gzip", gzip.compress(zlib.compress(TEXT)), MIB) == (TEXT, None)
+    twice = gzip.compress(gzip.compress(bytes(4 * MIB)))
+    body, flaw = decode("gzip, gzip", twice, MIB)
+    assert (len(body), flaw) == (MIB, Flaw.TOO_LARGE)
 
 
 @every_coding

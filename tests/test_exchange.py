@@ -48,6 +48,7 @@ from oneauto_async import (
 )
 from oneauto_async._wire.masking import SLICE, Mask
 from oneauto_async.settings import Secret
+from oneauto_async.transport import HTTP11Transport
 
 pytestmark = pytest.mark.asyncio
 
@@ -485,7 +486,7 @@ async def test_an_answer_that_shows_a_part_of_the_key_is_read_like_any_other(ser
     assert said.strip() == b"Found"
 
 
-@pytest.mark.parametrize("shift", range(0, 40, 3))
+@pytest.mark.parametrize("shift", range(0, 130, 3))
 async def test_a_key_is_found_wherever_it_stands_in_a_large_answer(shift: int) -> None:
     """It is searched in slices."""
     mask = Mask(Secret(CANARY_KEY))
@@ -493,6 +494,62 @@ async def test_a_key_is_found_wherever_it_stands_in_a_large_answer(shift: int) -
     beside = b"\\\\" * ((SLICE - shift) // 4)
 
     assert await mask.body(beside + spelt + beside + spelt) == beside + b"***" + beside + b"***"
+
+
+async def test_a_cancellation_does_not_lose_an_answer_that_is_being_masked() -> None:
+    """It was paid for, and has come; the cancellation takes place at the next wait."""
+    body = b'{"\\u00e9": "' + b"x" * 20 * SLICE + CANARY_KEY.encode() + b'"}'
+    masked: list[bytes] = []
+
+    async def work() -> None:
+        masked.append(await Mask(Secret(CANARY_KEY)).body(body))
+        await asyncio.sleep(0)
+
+    task = asyncio.create_task(work())
+    await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.wait([task])
+
+    assert task.cancelled()
+    assert masked == [body.replace(CANARY_KEY.encode(), b"***")]
+
+
+async def test_what_a_hook_does_with_a_whole_answer_does_not_break_it_off(server: RawServer) -> None:
+    """The commonest mistake is to read what was not loaded."""
+
+    async def read(response: httpx.Response) -> None:
+        response.json()
+
+    own = httpx.AsyncClient(transport=HTTP11Transport(), event_hooks={"response": [read]}, trust_env=False)
+    async with own, OneAutoClient(CANARY_KEY, base_url=server.base_url, http_client=own) as client:
+        assert isinstance(await client.lookup(1), Found)
+
+
+@pytest.mark.parametrize("stock", [False, True])
+async def test_a_header_that_cannot_be_sent_is_no_doubt(server: RawServer, stock: bool) -> None:
+    """Whatever a hook puts there: none of the request has left."""
+
+    async def spoil(request: httpx.Request) -> None:
+        request.headers["x-note"] = "two\nlines"
+
+    transport = httpx.AsyncHTTPTransport() if stock else HTTP11Transport()
+    own = httpx.AsyncClient(transport=transport, event_hooks={"request": [spoil]}, trust_env=False)
+    async with own, OneAutoClient(CANARY_KEY, base_url=server.base_url, http_client=own, retry=ONCE) as client:
+        assert_failed(await client.lookup(1), ConnectionFailedError, Billing.NOT_BILLED)
+    assert server.asked == []
+
+
+async def test_whoever_only_waited_in_the_stock_pool_is_in_no_doubt(server: RawServer) -> None:
+    """One connection, and a server that never answers on it."""
+    server.on("1", never_answers())
+    own = httpx.AsyncClient(limits=httpx.Limits(max_connections=1), trust_env=False)
+    options: dict[str, Any] = {"timeouts": Timeouts(attempt=0.3), "retry": ONCE}
+    async with own, OneAutoClient(CANARY_KEY, base_url=server.base_url, http_client=own, **options) as client:
+        first, second = await asyncio.gather(client.lookup(1), client.lookup(2))
+
+    assert isinstance(first, InDoubt)
+    assert_failed(second, ConnectionFailedError, Billing.NOT_BILLED)
+    assert list(server.requests) == ["1"]
 
 
 async def test_an_answer_that_names_another_vehicle_is_not_this_ones(server: RawServer) -> None:

@@ -436,6 +436,20 @@ def test_a_closing_beyond_ones_patience_is_an_error_for_waiters_too(
     clock.run(main())
 
 
+def test_before_the_first_refusal_the_level_is_that_of_the_start(clock: VirtualClock) -> None:
+    """Five at once, whatever is thought of the key."""
+
+    async def main() -> list[float | None]:
+        governor, levels = Governor(clock=clock), []
+        for _ in range(5):
+            await governor.acquire()
+            levels.append(governor.statistics().level)
+        assert "ramp, 100/s" in repr(governor)
+        return levels
+
+    assert clock.run(main()) == pytest.approx([4, 3, 2, 1, 0])
+
+
 def test_a_used_up_quota_wakes_everyone(clock: VirtualClock) -> None:
     """Nobody waits for a quota: those in the queue fail at once."""
 

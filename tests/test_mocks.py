@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from typing import Any
@@ -11,7 +13,7 @@ import httpx
 import pytest
 import respx
 from pytest_httpx import HTTPXMock
-from support.raw import ANSWER, CANARY_KEY, RawServer
+from support.raw import ANSWER, CANARY_KEY, RawServer, answers, http
 
 from oneauto_async import Failed, Found, InDoubt, NoData, OneAutoClient, RetryPolicy
 from oneauto_async.transport import HTTP11Transport
@@ -296,3 +298,59 @@ async def test_a_mocked_plain_client_over_our_transport_sends_nothing(server: Ra
     async with httpx.AsyncClient(transport=HTTP11Transport()) as client:
         assert (await client.get(server.base_url)).text == "mocked"
     assert server.connections == 0
+
+
+MOCKED_BEFORE_IT_IS_LOADED = """
+import asyncio, sys
+import httpx, httpcore
+import oneauto_async  # its parts are loaded when they are first used
+
+async def answer(self, request, **options):
+    return {result}
+
+{owner}.{name} = answer
+
+async def main():
+    async with oneauto_async.OneAutoClient("k" * 20, base_url="http://127.0.0.1:9") as client:
+        print(type(await client.lookup(1)).__name__)
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "result"),
+    [
+        ("httpx.AsyncHTTPTransport", "handle_async_request", "httpx.Response(204)"),
+        ("httpcore.AsyncConnectionPool", "handle_async_request", "httpcore.Response(204)"),
+        ("httpx.AsyncClient", "send", "httpx.Response(204, request=request)"),
+    ],
+)
+async def test_a_mock_that_was_there_first_is_seen_as_well(owner: str, name: str, result: str) -> None:
+    """A test may be what loads the library, with its mock at work already."""
+    code = MOCKED_BEFORE_IT_IS_LOADED.format(owner=owner, name=name, result=result)
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", code, stdout=asyncio.subprocess.PIPE)
+    said, _ = await process.communicate()
+
+    assert said.strip() == b"NoData"
+
+
+async def test_whoever_wraps_the_stock_transport_gets_each_id_its_own_answer(
+    server: RawServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A tracer sees the calls; the stock pool under it would take surplus bytes for the answer to the next one."""
+    send, seen = httpx.AsyncHTTPTransport.handle_async_request, []
+
+    async def traced(self: httpx.AsyncHTTPTransport, request: httpx.Request) -> httpx.Response:
+        seen.append(request.url.params["evdb_vehicle_id"])
+        return await send(self, request)
+
+    monkeypatch.setattr(httpx.AsyncHTTPTransport, "handle_async_request", traced)
+    for number in range(3):
+        answer = http(200, ANSWER.replace(b"10", b"1%d" % number))
+        server.on(str(number), answers(answer + answer))
+    async with OneAutoClient(CANARY_KEY, base_url=server.base_url) as client:
+        powers = [(await client.lookup(number)).unwrap().vehicle_to_home_dc_power_output_kw for number in range(3)]
+
+    assert seen == ["0", "1", "2"]
+    assert powers == [10, 11, 12]

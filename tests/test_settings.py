@@ -472,3 +472,5 @@ def test_not_the_sandbox_is_not_the_live_service_for_who_is_led_elsewhere() -> N
     assert find_base_url(None, False, led) == "http://127.0.0.1:8080"
     assert find_base_url(None, True, led) == SANDBOX_URL
     assert find_base_url(None, False, {"ONEAUTO_SANDBOX": "1"}) == LIVE_URL
+    with pytest.raises(ConfigurationError, match="sandbox=False, but ONEAUTO_BASE_URL names the sandbox"):
+        find_base_url(None, False, {"ONEAUTO_BASE_URL": SANDBOX_URL})

@@ -157,6 +157,18 @@ class Plug(StrEnum):
     CCS = "CCS"
 
 
+class Pair(Enum):
+    CCS = ("CCS", "Combined Charging System")
+
+    @classmethod
+    def _missing_(cls, value: object) -> Pair | None:
+        return next((member for member in cls if member.value[0] == value), None)
+
+
+class Power(Enum):
+    FAST = 11.0
+
+
 class Phases(Enum):
     ONE = 1
     MANY = "many"
@@ -252,6 +264,8 @@ def test_no_annotation_opens_a_door_to_coercion(annotation: Any, value: Any) -> 
         (Phases, 1, Phases.ONE),
         (Phases, "many", Phases.MANY),
         (Phases, 3, Phases.MANY),
+        (Pair, "CCS", Pair.CCS),
+        (Power, 11, Power.FAST),
         (Literal[Plug.CCS, 7], "CCS", Plug.CCS),
         (Literal[Plug.CCS, 7], 7, 7),
     ],
@@ -265,11 +279,11 @@ def test_a_member_of_an_enum_is_found_by_its_value(annotation: Any, value: Any, 
 def test_an_enum_whose_values_no_json_has_is_refused_before_anything_is_paid() -> None:
     """None of its members could ever be found."""
 
-    class Pair(Enum):
+    class Twins(Enum):
         ONE = (1, 2)
 
-    with pytest.raises(ConfigurationError, match="Pair"):
-        own(attrs.make_class("Own", {"field": attrs.field(type=Pair)}))
+    with pytest.raises(ConfigurationError, match="Twins"):
+        own(attrs.make_class("Own", {"field": attrs.field(type=Twins)}))
 
 
 def test_an_own_class_may_collect_extra_too() -> None:

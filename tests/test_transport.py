@@ -31,7 +31,7 @@ from support.raw import (
 )
 from support.sockets import black_hole, until
 
-from oneauto_async import Failed, MalformedAnswerError, OneAutoClient
+from oneauto_async import Billing, Failed, MalformedAnswerError, OneAutoClient
 from oneauto_async._wire import http11
 from oneauto_async._wire.http11 import default_ssl_context
 from oneauto_async.transport import FlightRecord, HTTP11Transport, Stage
@@ -788,3 +788,32 @@ async def test_the_environment_is_not_read(server: RawServer, monkeypatch: pytes
     monkeypatch.setattr(http11, "default_ssl_context", default_ssl_context.__wrapped__)  # made here and now
     async with ours() as client:
         assert (await client.get(server.base_url + PATH)).content == ANSWER
+
+
+@pytest.mark.asyncio
+async def test_a_context_that_agrees_on_http2_is_told_before_anything_is_sent() -> None:
+    """An HTTP/2 client that shares it makes it offer that to every server."""
+    theirs, context = serving("127.0.0.1"), trusting()
+    theirs.set_alpn_protocols(["h2", "http/1.1"])
+    context.set_alpn_protocols(["http/1.1", "h2"])
+    async with raw_server(tls=theirs) as server:
+        async with OneAutoClient(CANARY_KEY, base_url=server.base_url, ssl_context=context) as client:
+            outcome = await client.lookup(1)
+
+    assert isinstance(outcome, Failed)
+    assert (outcome.receipt.billing, outcome.receipt.attempts) == (Billing.NOT_BILLED, 1)
+    assert "give each its own" in str(outcome.error)
+    assert server.asked == []
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    ("line", "version"), [(b"HTTP/1.0 200 Very Fine", "HTTP/1.0"), (b"HTTP/1.1 200 OK", "HTTP/1.1")]
+)
+async def test_the_status_line_is_told_as_it_came(server: RawServer, line: bytes, version: str) -> None:
+    """httpx's log line and its errors are made of it."""
+    server.on("1", answers(line + b"\r\nContent-Length: 0\r\n\r\n"))
+    async with ours() as client:
+        response = await client.get(f"{server.base_url}/?evdb_vehicle_id=1")
+
+    assert (response.http_version, response.reason_phrase) == (version, line.decode().split(" ", 2)[2])

@@ -560,6 +560,7 @@ FLOODS = {
     "8 MiB of backslashes": answers(http(200, filled(b'{"success":true,"result":{"x":"', b"\\\\", b'"}}'))),
     "8 MiB like the key's first letter": answers(http(200, filled(b'{"success":true,"\\u00e9":"', b"k", b'"}'))),
     "8 MiB like the key, but for its end": answers(http(200, filled(b'"\\u00e9', b"key-of-the-probe-012345678", b'"'))),
+    "8 MiB of the key": answers(http(200, filled(b'"\\u00e9', b"key-of-the-probe-0123456789", b'"'))),
     "empty lines before the status": pours(b"", b"\r\n" * 32_768),
     "8 MiB of lists as an error": answers(http(400, filled(b"[", b"[],", b"[]]"))),
     "8 MiB of text as an error": answers(http(400, filled(b'{"error": "', "é".encode(), b'"}'))),
@@ -581,6 +582,7 @@ MUCH_LIKE_OTHERS = {
     "8 MiB of backslashes",
     "8 MiB of lists as an error",
     "8 MiB like the key, but for its end",
+    "8 MiB like the key's first letter",
 }
 TOO_LARGE = ("bomb", "50 MB", "chunked body", "chunks of a byte", "until close")
 

@@ -14,6 +14,7 @@ import attrs
 import click
 
 from .. import __version__
+from ..errors import ConfigurationError
 from ..settings import LARGEST
 from .exits import Exit, RefusedError
 from .interrupts import as_ctrl_c
@@ -45,6 +46,8 @@ def run() -> int:
         return _refused(f"{error.format_message()}{_help_hint(error)}", Exit.USAGE)
     except RefusedError as error:
         return _refused(str(error), error.code)
+    except ConfigurationError as error:
+        return _refused(str(error), Exit.USAGE)
     except (KeyboardInterrupt, click.Abort):
         return _refused("interrupted", Exit.INTERRUPTED)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from ..errors import AccessDeniedError, Billing, LedgerError, QuotaExceededError
-from ..outcomes import Failed, InDoubt, NotSent, NotSentReason, Source
+from ..errors import AccessDeniedError, Billing, BudgetExceededError, LedgerError, QuotaExceededError
+from ..outcomes import Failed, InDoubt, NotSent, Source
 from .records import answered_again, exit_of, holds_bytes_paid_for, record_of, was_paid_before
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ class Book:
         if outcome.receipt.source is Source.LEDGER:
             self.served += outcome.receipt.billing is Billing.NOT_BILLED
             self.saved += was_paid_before(outcome.receipt)
-        self.is_over_budget |= isinstance(outcome, NotSent) and outcome.reason is NotSentReason.BUDGET
+        self.is_over_budget |= isinstance(outcome, NotSent | InDoubt) and isinstance(outcome.error, BudgetExceededError)
         self.is_damaged |= is_damaged(outcome)
         self.attempts += outcome.receipt.attempts
         self.exits.add(exit_of(outcome))
@@ -142,11 +142,22 @@ _OPEN, _OWED, _DOUBTFUL, _FAILED, _ANSWERED = range(5)
 
 
 def _state(outcome: VanOutcome) -> int:
+    if isinstance(outcome, InDoubt):
+        return _ANSWERED if _is_odd_answer(outcome) else _DOUBTFUL
     if _is_owed(outcome):
         return _OWED
-    if isinstance(outcome, Failed | InDoubt) and (is_damaged(outcome) or not holds_bytes_paid_for(outcome)):
-        return _DOUBTFUL if isinstance(outcome, InDoubt) else _FAILED
+    if isinstance(outcome, Failed) and (is_damaged(outcome) or not holds_bytes_paid_for(outcome)):
+        return _FAILED
     return _ANSWERED
+
+
+def _is_odd_answer(outcome: InDoubt) -> bool:
+    """Tell whether it is a kept answer of a status that nobody knows, which failed when it came (201, say).
+
+    Anything else in doubt, as the page of a gateway, is no answer.
+    """
+    status = outcome.receipt.status
+    return outcome.raw is not None and status is not None and 200 < status < 300
 
 
 def is_damaged(outcome: VanOutcome) -> bool:

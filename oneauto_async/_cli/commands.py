@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import ConfigurationError
 from .book import Book
 from .estimating import estimate, require_means
 from .exits import Exit, RefusedError
@@ -29,7 +28,7 @@ def lookup(ids: Iterable[str], *, form: str | None, settings: Settings) -> Exit:
     """Look up the ids of a command line."""
     rows = checked_arguments(ids)
     sink = stdout_sink(form, held=True)
-    return _done(Job(settings=settings, book=Book(rows, sink), sink=sink, brief=True))
+    return run(Job(settings=settings, book=Book(rows, sink), sink=sink, brief=True))
 
 
 def bulk(
@@ -44,7 +43,7 @@ def bulk(
 ) -> Exit:
     """Look up the ids of a file, or with ``dry_run`` only tell what that would buy."""
     if not dry_run:
-        _require_means(settings)
+        require_means(settings)
     if output is not None:
         checked_target(output)
         _spare_the_input(source, output)
@@ -62,14 +61,7 @@ def bulk(
         source=origin,
         may_ask=source != "-" and _somebody_is_there(),
     )
-    return _told(job) if dry_run else _done(job)
-
-
-def _require_means(settings: Settings) -> None:
-    try:
-        require_means(settings)
-    except ConfigurationError as error:
-        raise RefusedError(str(error)) from None
+    return _told(job) if dry_run else run(job)
 
 
 def _somebody_is_there() -> bool:
@@ -79,19 +71,8 @@ def _somebody_is_there() -> bool:
 def _told(job: Job) -> Exit:
     """Print what the run would buy, and leave everything as it is."""
     job.sink.discard()
-    try:
-        lines = estimate(job)
-    except ConfigurationError as error:
-        raise RefusedError(str(error)) from None
-    print_lines(lines)
+    print_lines(estimate(job))
     return Exit.OK
-
-
-def _done(job: Job) -> Exit:
-    try:
-        return run(job)
-    except ConfigurationError as error:
-        raise RefusedError(str(error)) from None
 
 
 def _spare_the_data(source: str, output: Path | None, ledger: Path | None) -> None:

@@ -69,7 +69,6 @@ def require_leave(job: Job) -> None:
             f"this run may be charged for up to {most}, and nobody is there to agree: add "
             f"--max-calls {plan.spent + plan.most_billed}{held}, or --max-cost with --price; "
             "`oneauto-async estimate` tells more"
-            "`oneauto-async estimate` tells more"
         )
     say("\n".join(_lines(job, plan)))
     _ask()

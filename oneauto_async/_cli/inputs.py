@@ -22,9 +22,8 @@ if TYPE_CHECKING:
 
     from .source import Line
 
-__all__ = ["INPUT_FORMATS", "Ids", "are_plain", "checked_arguments", "read_ids"]
+__all__ = ["Ids", "are_plain", "checked_arguments", "read_ids"]
 
-INPUT_FORMATS = ("csv", "tsv", "lines", "jsonl")
 
 SHOWN_PROBLEMS = 5
 _SUFFIXES = {".csv": "csv", ".tsv": "tsv", ".txt": "lines", ".jsonl": "jsonl", ".ndjson": "jsonl"}
@@ -56,7 +55,8 @@ def read_ids(source: str, *, column: str | None = None, form: str | None = None)
     Args:
         source: a path or ``-``.
         column: the CSV column or JSON member that holds the id; ``None`` guesses, and ``origin`` tells what was taken.
-        form: one of `INPUT_FORMATS`; ``None`` goes by the suffix, else by the first line that is not blank.
+        form: ``csv``, ``tsv``, ``lines`` or ``jsonl``; ``None`` goes by the suffix, else by the first line that is not
+            blank.
 
     Raises:
         RefusedError: the input cannot be read, is empty, or some of its lines hold no id; the line numbers are named.
@@ -234,7 +234,7 @@ class _Reader:
                 continue
             value = _json_value(text)
             if isinstance(value, dict):
-                member = member or self._chosen_name(list(value), "members of a JSON object")
+                member = member or self._chosen_name(list(value), "members of a JSON object", is_heading=False)
                 value = value.get(member, _NoId(f"the object has no member {member!r}"))
             yield number, _NoId("a list: give one id or one object per line") if isinstance(value, list) else value
 
@@ -246,7 +246,7 @@ class _Reader:
             raise RefusedError(f"{self.name}: {names.count(chosen)} columns are called {chosen!r}: rename all but one")
         return names.index(chosen)
 
-    def _chosen_name(self, names: list[str], hint: str) -> str:
+    def _chosen_name(self, names: list[str], hint: str, *, is_heading: bool = True) -> str:
         """Return the name of the id column or member, and remember it as the origin."""
         there = f"there are: {', '.join(map(repr, names))} ({hint})"
         if self.column is not None:
@@ -254,13 +254,13 @@ class _Reader:
             if chosen is None:
                 raise RefusedError(f"{self.name} has no column {self.column!r}; {there}")
         else:
-            chosen = self._guessed(names)
+            chosen = self._guessed(names, is_heading=is_heading)
             if chosen is None:
                 raise RefusedError(f"{self.name}: no column looks like the vehicle id: name it with --column; {there}")
         self.origin = f"column {chosen!r}"
         return chosen
 
-    def _guessed(self, names: list[str]) -> str | None:
+    def _guessed(self, names: list[str], *, is_heading: bool) -> str | None:
         """Return the name that is best known for a vehicle id, or the only name there is if it can be no id itself."""
         for known in _ID_NAMES:
             alike = [name for name in names if _squashed(name) == known]
@@ -268,7 +268,7 @@ class _Reader:
                 raise RefusedError(f"{self.name}: the id may be in any of {alike}: say which with --column")
             if alike:
                 return alike[0]
-        if len(names) == 1 and any(map(str.isdigit, names[0])):
+        if is_heading and len(names) == 1 and any(map(str.isdigit, names[0])):
             hint = "if it is an id, add --input-format lines; if it is a heading, name it with --column"
             raise RefusedError(f"{self.name}: {names[0]!r} may be the heading or the first id: {hint}")
         return names[0] if len(names) == 1 else None

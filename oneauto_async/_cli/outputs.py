@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from .records import Format, Record
 
 __all__ = [
-    "OUTPUT_FORMATS",
     "FileSink",
     "HeldSink",
     "Sink",
@@ -37,7 +36,6 @@ __all__ = [
     "write_stdout",
 ]
 
-OUTPUT_FORMATS = ("table", "jsonl", "csv")
 _SUFFIXES = {".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl"}
 
 SQLITE_HEADER = b"SQLite format 3\0"
@@ -79,7 +77,7 @@ def stdout_sink(form: str | None, *, held: bool) -> Sink:
     """Return standard output as a sink: a table on a terminal and JSON Lines elsewhere, unless a format is given.
 
     Args:
-        form: one of `OUTPUT_FORMATS`.
+        form: ``table`` or one of `FORMATS`.
         held: show everything at the end in input order, rather than each record as it comes. A table always is.
 
     Raises:

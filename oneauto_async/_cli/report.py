@@ -133,7 +133,7 @@ def _remarks(job: Job) -> Iterator[str]:
         yield printable(f"the ledger failed: an answer that it lacks is in {place}{also} alone, so keep that")
     if job.book.is_damaged:
         again = "--refresh" if job.brief else "--refresh-failed"
-        yield f"what is damaged in the ledger is not served; {again} buys it again, and nothing else does"
+        yield f"what is damaged in the ledger is not served; {again} buys it again"
     if job.settings.simulate:
         yield "simulated: the data are made up and nothing was paid"
 

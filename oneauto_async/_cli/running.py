@@ -43,7 +43,7 @@ def run(job: Job) -> Exit:
 
     Raises:
         RefusedError: something is wrong with the key or the ledger, or nobody agreed to the cost.
-        OneAutoError: another setting is wrong. Nothing was sent.
+        ConfigurationError: another setting is wrong. Nothing was sent.
     """
     try:
         require_leave(job)

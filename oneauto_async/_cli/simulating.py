@@ -7,7 +7,6 @@ import ipaddress
 import threading
 from typing import TYPE_CHECKING, Any
 
-from ..errors import ConfigurationError
 from ..testing import SIMULATOR_KEY, SPECIAL_IDS, Outage, Simulator, serve
 from .exits import Exit, RefusedError
 from .interrupts import endings, handled
@@ -95,9 +94,6 @@ def simulator_from(*, outage: str | None, **behaviour: Any) -> Simulator:
     """Make the simulator from the options of the ``simulate`` command.
 
     Raises:
-        RefusedError: an option is out of its range.
+        ConfigurationError: an option is out of its range.
     """
-    try:
-        return Simulator(outage=None if outage is None else _outage(outage), **behaviour)
-    except ConfigurationError as error:
-        raise RefusedError(str(error)) from None
+    return Simulator(outage=None if outage is None else _outage(outage), **behaviour)

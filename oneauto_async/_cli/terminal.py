@@ -33,7 +33,7 @@ UPRIGHT_MOST = 2
 SHOWN_RAW = 2000
 """Characters shown of an answer that could not be used; JSON Lines and CSV hold all of it."""
 
-WIDE = 1000
+WIDE = 100_000
 """Columns in which any table fits that can be made to."""
 
 SPEED_OVER = 10.0

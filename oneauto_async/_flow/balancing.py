@@ -15,9 +15,9 @@ from .way import Refusal
 
 OF_RANDOM = 0.4
 """A key with a burst of ``b`` refuses one call for every ``2 b - 1`` it accepts, if they arrive at random and at its
-rate. This share of that is aimed at, which is near the best if a refused call weighs as much as five late ones, as the
-goals have it. So a key of 200/s that answers in 80 to 250 ms takes 1.8, 1.4 and 1.15 times the ideal at a burst of 2, 3
-and 5; if only one in a hundred may be refused, 4, 2.2 and 1.4 times."""
+rate. This share of that is aimed at, which is near the best if a refused call weighs as much as five late ones, as it
+does in the goals of tests/scenarios. So a key of 200/s that answers in 80 to 250 ms takes 1.8, 1.4 and 1.15 times the
+ideal at a burst of 2, 3 and 5; if only one in a hundred may be refused, 4, 2.2 and 1.4 times."""
 
 STEP = 0.03
 STEPS_OF_TRIP = 2.0

@@ -167,7 +167,8 @@ class Governor:
     # How a granted call goes on. Each grant ends with exactly one of the calls below `sent`.
 
     def lets_leave(self, grant: Grant) -> bool:
-        """Tell whether a granted call that took its time may leave still; else it is to be forgotten, and asks anew."""
+        """Tell whether a granted call that took its time may leave still; else it is to be given back, and its
+        lookup asks anew."""
         now = self._clock.monotonic()
         return not (self._quota.refuses(now) or self._gate.remaining(now))
 

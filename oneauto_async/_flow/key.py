@@ -175,7 +175,7 @@ class Key:
         return min(self.depth, self._level + (now - self._filled_at) * self.pace)
 
     def unused(self, now: float) -> float:
-        """Return the calls that more might have gone out if the bucket held them; below 0 if it is not full."""
+        """Return how many more calls might have gone out, had the bucket held them; below 0 if it is not full."""
         return self._level + (now - self._filled_at) * self.pace - self.depth
 
     def take(self, now: float) -> None:

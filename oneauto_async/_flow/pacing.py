@@ -49,7 +49,8 @@ class Pacer:
         self._is_lower = False  # the key has turned out to allow less than the limit that was given
 
     def __repr__(self) -> str:
-        return f"<Pacer {self.phase.value}, {self.pace:.3g}/s>"
+        pace = self._ramp.rate if self.phase is Phase.RAMP else self.pace
+        return f"<Pacer {self.phase.value}, {pace:.3g}/s>"
 
     @property
     def phase(self) -> Phase:
@@ -58,7 +59,7 @@ class Pacer:
 
     @property
     def pace(self) -> float:
-        """Calls per second that are let out."""
+        """Calls per second that are let out; not during the ramp, which has a rate of its own."""
         return self._key.pace
 
     @property
@@ -83,7 +84,7 @@ class Pacer:
 
     def level(self, now: float) -> float:
         """Return the calls that may go out now."""
-        return self._key.level(now)
+        return self._ramp.level(now) if self.phase is Phase.RAMP else self._key.level(now)
 
     # Calls that are let out.
 

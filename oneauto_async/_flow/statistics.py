@@ -14,7 +14,7 @@ class GovernorStatistics:
     Attributes:
         phase: ``"free"`` (a given limit, or none needed), ``"ramp"`` (no 429 yet, growing) or ``"track"`` (pacing to
             what the key turned out to allow).
-        rate: calls per second it paces to, or ``None`` while nothing limits it.
+        rate: calls per second it paces to, or ``None`` before the first 429 of a key whose limit was not given.
         level: calls that may go out now as far as the pace is concerned, or ``None``.
         learnt: the limit the key turned out to have, for ``RateLimit.adaptive(initial=…)`` of the next run; until it
             has refused a call what was given as ``initial``, or ``None``. Of a key whose burst is too small for how

@@ -16,19 +16,29 @@ MOST_MEMBERS = 16
 
 
 def decode(coding: str, body: bytes, limit: int) -> tuple[bytes, Flaw | None]:
-    """Return the body without its content coding, at most ``limit`` bytes of it, and what is wrong with it if anything.
+    """Undo the content codings of a body; return at most ``limit`` bytes, and what is wrong with them if anything.
 
-    A coding that was not asked for is left on the body: it will not read as JSON, and the bytes are kept for a person.
+    One that was not asked for is left on the body: it will not read as JSON, and the bytes are kept for a person.
     """
     if not body:
         return body, None  # a 206 without a record may keep the header
-    match coding.strip().lower():
-        case "gzip" | "x-gzip":
-            return _inflate(body, _GZIP, limit)
-        case "deflate":
-            return _inflate(body, _ZLIB if _has_zlib_header(body) else _RAW, limit)
-        case _:
-            return body, None
+    codings = [name.strip().lower() for name in coding.split(",")]
+    if not _CODINGS.issuperset(codings):
+        return body, None
+    decoded, flaw = body, None
+    for name in reversed(codings):  # the last one was applied last
+        if flaw is None and name != "identity":
+            decoded, flaw = _inflate(decoded, _window(name, decoded), limit)
+    return decoded, flaw
+
+
+_CODINGS = frozenset({"gzip", "x-gzip", "deflate", "identity"})
+
+
+def _window(coding: str, body: bytes) -> int:
+    if coding != "deflate":
+        return _GZIP
+    return _ZLIB if _has_zlib_header(body) else _RAW
 
 
 def _has_zlib_header(body: bytes) -> bool:

@@ -159,13 +159,24 @@ def _close_what_came(loser: asyncio.Task[Connection]) -> None:
         loser.result().close()
 
 
+def _require_http11(transport: asyncio.Transport, origin: Origin) -> None:
+    """Raise unless HTTP/1.1 may be spoken: a context that an HTTP/2 client has used offers that to every server."""
+    tls = transport.get_extra_info("ssl_object")
+    agreed = None if tls is None else tls.selected_alpn_protocol()
+    if agreed not in (None, "http/1.1"):
+        raise httpx.UnsupportedProtocol(
+            f"{origin} was offered {agreed} by the ssl_context, which another client uses too: give each its own"
+        )
+
+
 async def _connect_to(
     address: Address, origin: Origin, make: Callable[[], Connection], tls: ssl.SSLContext | None
 ) -> Connection:
     loop, name = asyncio.get_running_loop(), origin.host if tls is not None else None
     connection = make()
     try:
-        await loop.create_connection(lambda: connection, *address, ssl=tls, server_hostname=name)
+        transport, _ = await loop.create_connection(lambda: connection, *address, ssl=tls, server_hostname=name)
+        _require_http11(transport, origin)
     except BaseException:
         connection.close()  # at once: asyncio would wait for the other side's farewell
         raise

@@ -23,9 +23,10 @@ from ..settings import Secret, Timeouts
 from .decoding import decode
 from .http11 import HTTP11Transport
 from .masking import Mask
+from .mocks import stock_transport_is_mocked
 from .record import FlightRecord, Stage
 from .requests import Mould, httpx_timeouts
-from .straight import straight_way
+from .straight import is_plain, straight_way
 
 MAX_BODY = 8 * 1024 * 1024
 """Largest body accepted from a foreign transport, in bytes, before and after decompression."""
@@ -117,6 +118,7 @@ class Exchange:
         transport = self._client._transport_for_url(request.url)  # mounts are private
         if type(transport) is httpx.AsyncHTTPTransport:  # a subclass may do anything before it traces a step
             request.extensions["trace"] = self._tracer(record)
+            record.is_kept = is_plain(self._client) and _traces_each_step(transport)
         elif not isinstance(transport, HTTP11Transport):
             record.sent(self._clock.monotonic())  # it may send without a word
         async with asyncio.timeout(self._timeouts.attempt):
@@ -140,7 +142,7 @@ class Exchange:
         if isinstance(error, httpx.HTTPStatusError):  # raised by a hook of the user's, which has seen the status
             record.status, record.flaw = error.response.status_code, Flaw.TRUNCATED
             record.headers = tuple(error.response.headers.multi_items())
-        elif record.flaw is None:
+        elif record.flaw is None and record.stage is not Stage.COMPLETE:  # else a hook has failed, and not the answer
             late = isinstance(error, TimeoutError | httpx.TimeoutException)
             record.flaw = Flaw.TIMED_OUT if late else Flaw.TRUNCATED
         return self._translate(error, record)
@@ -174,6 +176,11 @@ async def receive(response: httpx.Response, record: FlightRecord) -> None:
         await response.aclose()
     if coding := response.headers.get("content-encoding"):
         record.body, record.flaw = decode(coding, record.body, MAX_BODY)
+
+
+def _traces_each_step(transport: httpx.AsyncHTTPTransport) -> bool:
+    """Tell whether a stock transport leaves the network to the pool that it was made with, and nobody comes between."""
+    return type(transport._pool).__module__.partition(".")[0] == "httpcore" and not stock_transport_is_mocked()
 
 
 def _is_surely_unsent(error: Exception) -> bool:

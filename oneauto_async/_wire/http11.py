@@ -31,14 +31,16 @@ class HTTP11Transport(httpx.AsyncBaseTransport):
     makes memory grow beyond the bounds, and cancelling at any moment frees the place and closes the socket. How far a
     request got stands in ``request.extensions["oneauto_async.flight"]`` (a `FlightRecord`), whatever exception comes.
 
-    Responses are read whole; a gzip or deflate coding is undone within the same bound, and its header dropped. It
+    Responses are read whole; gzip and deflate are undone within the same bound, and their header dropped. Another
+    coding, which a server sends only to a client that asks for it, is left to httpx, which undoes it without any. It
     speaks no HTTP/2 and knows no proxies: use `httpx.AsyncHTTPTransport` for those. It follows no redirects, keeps no
     cookies and reads no environment. It needs asyncio, or uvloop.
 
     A host is looked up once for all connections that are opened at the same time. The authorities are read once for
     all transports, when the first one needs them.
 
-    When httpx's stock transport is mocked (respx, pytest-httpx), requests go there and no byte leaves.
+    When httpx's stock transport is mocked (respx, pytest-httpx), requests go there, and no byte leaves but by the mock.
+    So they do when a tracer has wrapped it; then each has a connection of its own.
 
     Arguments:
         ssl_context: for https; else certifi's authorities, TLS 1.2 or newer.
@@ -77,7 +79,9 @@ class HTTP11Transport(httpx.AsyncBaseTransport):
         Raises:
             httpx.TransportError: httpx's own kinds. Before anything was sent: `UnsupportedProtocol`,
                 `LocalProtocolError`, `PoolTimeout`, `ConnectTimeout`, `ConnectError`. After: `ReadTimeout`,
-                `ReadError`, `RemoteProtocolError`, and `DecodingError` for a body that is not coded as it says.
+                `ReadError`, `RemoteProtocolError`.
+            httpx.DecodingError: the body is not coded as it says.
+            RuntimeError: the transport belongs to another event loop.
         """
         record = request.extensions.get(EXTENSION)
         if record is None:
@@ -87,6 +91,7 @@ class HTTP11Transport(httpx.AsyncBaseTransport):
         if stock_transport_is_mocked():
             record.sent(asyncio.get_running_loop().time())  # a mock may do anything, and does not say what
             return await self._stock_transport().handle_async_request(request)
+        record.is_kept = True
         timeouts = request.extensions.get("timeout", {})
         reader = await self.fetch(origin_of(request.url), request_head(request), timeouts, record)
         return _response(reader, record)
@@ -168,7 +173,10 @@ class HTTP11Transport(httpx.AsyncBaseTransport):
     def _stock_transport(self) -> httpx.AsyncHTTPTransport:
         """Return the stock transport a mock has its hands on."""
         if self._stand_in is None:
-            self._stand_in = httpx.AsyncHTTPTransport(verify=self._ssl_context or True, trust_env=False)
+            # Without keep-alive: its pool would take surplus bytes for the answer to the next request.
+            limits = httpx.Limits(max_connections=self._max_connections, max_keepalive_connections=0)
+            verify = self._ssl_context or True
+            self._stand_in = httpx.AsyncHTTPTransport(verify=verify, trust_env=False, limits=limits)
         return self._stand_in
 
 
@@ -223,7 +231,8 @@ def _response(reader: ResponseReader, record: FlightRecord) -> httpx.Response:
     if reader.is_coded and record.body != reader.body:  # its coding was undone: httpx must not try
         headers = [header for header in headers if header[0].lower() not in ("content-encoding", "content-length")]
     raw = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers]  # httpx takes text for ASCII
-    return httpx.Response(reader.status, headers=raw, stream=httpx.ByteStream(record.body))
+    extensions = {"http_version": f"HTTP/{reader.version}".encode(), "reason_phrase": reader.reason}
+    return httpx.Response(reader.status, headers=raw, stream=httpx.ByteStream(record.body), extensions=extensions)
 
 
 def _undo_coding(record: FlightRecord, limit: int) -> None:

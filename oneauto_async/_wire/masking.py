@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator
+from collections.abc import Generator, Iterator
 from functools import cached_property
 
 from .._classify import Headers
@@ -15,6 +15,8 @@ SHORTEST_MASKED_KEY = 12
 
 SLICE = 256 * 1024
 """Bytes that are searched before others have their turn: it takes some ten milliseconds."""
+
+BACKSLASH = ord("\\")
 
 LONGEST_SPELLING = 6
 """Bytes that JSON spells a character with, at most."""
@@ -53,13 +55,30 @@ class Mask:
     async def body(self, body: bytes) -> bytes:
         """Return a body without the key, however JSON spells it; one that is JSON stays so.
 
-        The event loop is not held up, however large it is.
+        The event loop is not held up, however large it is. A cancellation that comes meanwhile takes place after the
+        return: what is masked was paid for, and has come.
         """
+        work = self._masked(body)
+        is_cancelled = False
+        while True:
+            try:
+                next(work)
+            except StopIteration as done:
+                masked: bytes = done.value
+                return masked
+            if not is_cancelled:
+                is_cancelled = await _is_cancelled_meanwhile()
+
+    def _masked(self, body: bytes) -> Generator[None, None, bytes]:
+        """Mask a body slice by slice, and return it."""
         if self._may_be_spelt(body):
             kept, end = [], 0
-            async for first, last in self._places(body):
-                kept.append(body[end:first])
-                end = last
+            for place in self._places(body):
+                if place is None:
+                    yield
+                else:
+                    kept.append(body[end : place[0]])
+                    end = place[1]
             body = b"***".join([*kept, body[end:]])
         return body.replace(self._key.reveal_bytes(), b"***")
 
@@ -67,12 +86,12 @@ class Mask:
         """Tell whether any character of the key may be escaped in a body."""
         return b"\\u00" in body or (b"\\" in body and not self._is_plain)
 
-    async def _places(self, body: bytes) -> AsyncIterator[tuple[int, int]]:
-        """Yield where the key begins and ends."""
+    def _places(self, body: bytes) -> Iterator[tuple[int, int] | None]:
+        """Yield where the key begins and ends, and ``None`` between two slices."""
         overlap = LONGEST_SPELLING * len(self._key.reveal())
         for begin in range(0, len(body), SLICE):
             if begin:
-                await asyncio.sleep(0)
+                yield None
             at, end = begin, begin + SLICE
             while found := self._spelt.search(body, at, end + overlap):
                 if found.start() >= end:
@@ -105,5 +124,20 @@ def _spellings(character: str) -> bytes:
 
 def _is_escaped(body: bytes, place: int) -> bool:
     """Tell whether what stands there belongs to an escape: a backslash that is escaped itself begins none."""
-    before = body[:place]
-    return (len(before) - len(before.rstrip(b"\\"))) % 2 == 1
+    begin = place
+    while begin and body[begin - 1] == BACKSLASH:
+        begin -= 1
+    return (place - begin) % 2 == 1
+
+
+async def _is_cancelled_meanwhile() -> bool:
+    """Give others their turn; a cancellation is put off to the next wait."""
+    try:
+        await asyncio.sleep(0)
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        assert task is not None
+        task.uncancel()
+        task.cancel()
+        return True
+    return False

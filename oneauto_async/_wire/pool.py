@@ -34,7 +34,6 @@ class Pool:
         self._sweeper: asyncio.TimerHandle | None = None
         self._all: set[Connection] = set()
         self._closed = False
-        self.opened = 0
 
     def __repr__(self) -> str:
         waiting = len(self._waiters)
@@ -166,7 +165,6 @@ class Pool:
         self._require_open()
         connection = await self._dialer.dial(origin, connect)
         self._all.add(connection)
-        self.opened += 1
         try:
             self._require_open()
             # TLS sends tickets by itself; bytes on a plain connection were meant as an answer, to whomever.

@@ -61,7 +61,7 @@ class ResponseReader:
     __slots__ = (
         *("_beyond_head", "_bounds", "_head_seen", "_interim", "_interims", "_parser", "_rest", "_start", "_tail"),
         *("body", "complete", "framing", "head_complete", "headers", "is_coded", "keep_alive", "status"),
-        *("surplus", "too_large"),
+        *("reason", "surplus", "too_large", "version"),
     )
 
     def __init__(self, bounds: Bounds) -> None:
@@ -75,6 +75,8 @@ class ResponseReader:
         self._beyond_head = 0
         self._tail = b""
         self.status = 0
+        self.version = ""
+        self.reason = b""
         self.headers: list[tuple[str, str]] = []
         self.body: bytes | bytearray = b""
         self.framing = NONE
@@ -157,7 +159,7 @@ class ResponseReader:
         self._interims += 1
         if self._interims > self._bounds.interim:
             raise BadResponseError(f"more than {self._bounds.interim} interim responses")
-        self._start = b""
+        self._start = self.reason = b""
         self.release()
         self.headers = []
 
@@ -221,6 +223,10 @@ class ResponseReader:
         """A response begins; a second one in the same bytes is surplus."""
         self.surplus = self.surplus or self.complete
 
+    def on_status(self, reason: bytes) -> None:
+        """The text behind the status, or a piece of it."""
+        self.reason += reason
+
     def on_header(self, name: bytes, value: bytes) -> None:
         """A header line, or a trailer, which nobody asked for and which is dropped."""
         if self.head_complete:
@@ -237,8 +243,9 @@ class ResponseReader:
             return
         assert self._parser is not None
         status = self._parser.get_status_code()
+        self.version = self._parser.get_http_version()
         # llhttp reads RTSP and ICE too.
-        if self._start != b"HTTP/" or status < 100 or self._parser.get_http_version() not in ("1.1", "1.0"):
+        if self._start != b"HTTP/" or status < 100 or self.version not in ("1.1", "1.0"):
             raise BadResponseError("not a response of HTTP/1.1")
         if status < 200:
             self._interim = True

@@ -194,7 +194,7 @@ class _MemoryStore:
         self._change(seq, state=State.SENT, billing=Billing.UNKNOWN, sent_at=now, attempts=attempts, **facts)
 
     def retract(self, seq: int, last: Settlement) -> None:
-        facts = {"status": last.status, "request_id": last.request_id, "note": last.note}
+        facts = {"attempts": last.attempts, "status": last.status, "request_id": last.request_id, "note": last.note}
         self._change(seq, state=State.CLAIMED, billing=Billing.NOT_BILLED, **facts)
 
     def settle(self, seq: int, settlement: Settlement, answer: Answer | None, now: float) -> None:

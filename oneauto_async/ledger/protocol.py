@@ -24,7 +24,8 @@ from .records import (
 class Ledger(Protocol):
     """Books of what was asked, what came and what it cost, shared by all who open the same one.
 
-    Each method is all or nothing, and on return durable. None blocks the event loop. What one caller orders takes place
+    Each method is all or nothing. What is awaited is durable on return; `settle` and `retract` only order it. None
+    blocks the event loop. What one caller orders takes place
     in that order. Every failure is a `LedgerError`; a ledger that failed once may work again.
     """
 

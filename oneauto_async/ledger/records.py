@@ -74,7 +74,7 @@ class Settlement:
     """How a purchase ended.
 
     Attributes:
-        state: ``ANSWERED``, ``IN_DOUBT`` or ``FAILED``.
+        state: ``ANSWERED``, ``IN_DOUBT`` or ``FAILED``; not looked at where it goes to `Ledger.retract`.
         billing: what it cost, as far as is known.
         attempts: HTTP requests made.
         status: the last HTTP status, if one was seen.

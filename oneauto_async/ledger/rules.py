@@ -54,8 +54,8 @@ class Freshness:
 def judge(history: Iterable[Past], freshness: Freshness) -> tuple[Standing, Past | None]:
     """Say where an id stands, and by which of its entries; failed ones do not matter.
 
-    Someone who buys the answer now is waited for; else the newest answer that will do is served; else a doubt that is
-    newer than every answer is held, unless the terms say to send it again; else the id is as good as new.
+    The newest answer is served if it will do; else whoever buys it now is waited for; else a doubt that is newer than
+    every answer is held, unless the terms say to send it again; else the id is as good as new.
     """
     answered = in_doubt = under_way = None
     for past in sorted(history, key=lambda past: past.seq):

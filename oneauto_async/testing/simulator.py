@@ -1,4 +1,4 @@
-"""The service, simulated: an ASGI app that answers, throttles and bills as the vendor's page and API.md describe.
+"""The service, simulated: an ASGI app that answers, throttles and bills as docs/explanation/the-service.md describes.
 
 A call passes four stages, and the first that has something to say answers it: the route, the key, the key's limits,
 the backend. Each decides without waiting; the shell around them, `Simulator.__call__`, waits, sends and keeps the

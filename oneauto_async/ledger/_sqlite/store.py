@@ -63,6 +63,12 @@ _SPENT_WITHIN = """
 """
 
 
+_SERVICES = "SELECT service, account, host, endpoint FROM services"
+_IN_TABLE, _IN_INDEX = f"{_SERVICES} NOT INDEXED", f"{_SERVICES} INDEXED BY sqlite_autoindex_services_1"
+_DISAGREEING_SERVICES = f"""
+    SELECT * FROM ({_IN_TABLE} EXCEPT {_IN_INDEX}) UNION ALL SELECT * FROM ({_IN_INDEX} EXCEPT {_IN_TABLE})
+"""
+
 _UNDER_WAY = Spending(under_way=1)
 
 LAST_SEQ = 2**63 - 1
@@ -207,9 +213,9 @@ class SqliteStore:
     def retract(self, seq: int, last: Settlement) -> None:
         self._write_entries()
         self._execute(
-            "UPDATE lookups SET state = 'claimed', billing = 'not billed', status = ?, request_id = ?, note = ? "
-            "WHERE seq = ?",
-            (last.status, last.request_id, last.note, seq),
+            "UPDATE lookups SET state = 'claimed', billing = 'not billed', attempts = ?, status = ?, request_id = ?, "
+            "note = ? WHERE seq = ?",
+            (last.attempts, last.status, last.request_id, last.note, seq),
         )
 
     def settle(self, seq: int, settlement: Settlement, answer: Answer | None, now: float) -> None:
@@ -319,11 +325,7 @@ def require_sound_services(connection: sqlite3.Connection) -> None:
     A service that is not found would make every answer look new, and the account as if it had spent nothing. SQLite
     keeps the list twice, in a table and in its index: they must agree.
     """
-    lists = (
-        set(connection.execute(f"SELECT service, account, host, endpoint FROM services {place}"))
-        for place in ("NOT INDEXED", "INDEXED BY sqlite_autoindex_services_1")
-    )
-    if len(set(map(frozenset, lists))) > 1:
+    if connection.execute(_DISAGREEING_SERVICES).fetchone() is not None:
         raise LedgerError("it is damaged where it lists the services it was asked for: restore a backup")
 
 

@@ -45,7 +45,6 @@ class Writer:
                 raise
         self._store = SqliteStore(self._connection)
         self._books = Books(self._store, free_max_age)
-        self._lease = 0.0
         try:
             self.run([lambda books: books.lay_to_rest(time.time())])
         except BaseException:

@@ -13,7 +13,7 @@ How one key is governed, in the order in which it reads best. Only `governor` an
     `cycle`; when it should have met it and did not, a `surge` looks how much more there is. Where every 429 stops all
     calls, `stops` tells the rate from the `runs` between them.
   - `stepping`, where hardly any `burst` leaves room for that.
-  - `share`, where a limit was told that others use too, of which `sharing` sees signs.
+  - `climbing`, where a limit was told that others use too, of which `sharing` sees signs.
   - `balancing`, where a limit was told whose burst is too small for how unevenly calls arrive, as `crowding` sees it.
 
 - `calls` remembers the calls of a key; `given` tells whether a refusal contradicts a limit that was given.

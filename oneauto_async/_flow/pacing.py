@@ -14,10 +14,10 @@ from . import given
 from .balancing import Balancing
 from .bucket import ROUNDING
 from .calls import REMEMBERED, Fate, Grant
+from .climbing import Climbing
 from .key import NO_ROOM, Episode, Key, Phase
 from .measuring import Interval, measure
 from .ramp import Ramp
-from .share import Climbing
 from .stepping import Stepping
 from .tracking import Tracking
 from .way import Refusal, Way

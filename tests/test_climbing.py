@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oneauto_async._flow.share import SHORTEST, STEP, USUAL, Share
+from oneauto_async._flow.climbing import SHORTEST, STEP, USUAL, Share
 
 WHOLE = 50.0
 

@@ -18,7 +18,7 @@ from ._classify import Flaw, charge_of, classify, request_id
 from ._flow.flights import Flight
 from ._flow.retry import Ended
 from ._lookup import Lookup, Route, Tools
-from ._report import called_off, failed
+from ._report import called_off, failed, turned_away
 from ._waiting import see_through
 from ._wire.exchange import Attempted, Lost, Reply, Unsent
 from ._wire.record import FlightRecord, HeldBack
@@ -115,6 +115,9 @@ class BookedLookup(Lookup[T]):
         key = LedgerKey(self.books.service(self.route), self.vehicle_id)
         terms = Terms(max_age=self.wishes.max_age, refresh=self.wishes.refresh, resend=resend)
         meters = self.books.meters(self.wishes)
+        refusal = None if self.early is not None else self.tools.governor.refusal(self._patience())
+        if self.books.ledger is not None and refusal is not None:  # a claim would leave an entry for nothing
+            return await self._known_at_least(key, terms, refusal)
         pauses = _Pauses(self.tools.clock)
         while True:
             decision = await self.books.decide(key, terms, meters, sending=self.early is not None)
@@ -143,6 +146,17 @@ class BookedLookup(Lookup[T]):
                     if terms.accept_from is None:
                         terms = attrs.evolve(terms, accept_from=seq)  # what comes of it is fresh
                     await pauses.next()
+
+    async def _known_at_least(self, key: LedgerKey, terms: Terms, refusal: OneAutoError) -> Outcome[T]:
+        """Serve what is kept while nothing can be bought, or say why nothing can."""
+        match await self.books.kept(key, terms):
+            case Kept(entry=entry):
+                outcome = self._served(entry)
+            case HeldInDoubt(entry=entry):
+                outcome = self._held(entry)
+            case _:
+                outcome = None
+        return turned_away(refusal, self._facts(Billing.NOT_BILLED)) if outcome is None else outcome
 
     def _unsent(self, reason: NotSentReason, error: type[Any], text: str) -> Outcome[T]:
         return called_off(reason, error, text, self._facts(Billing.NOT_BILLED))

@@ -141,7 +141,9 @@ class Accounts:
         """
         reserved = reserve_all(meters)
         try:
-            decision = await self._claim(key, terms if reserved else attrs.evolve(terms, may_buy=False), sending)
+            decision = await self._claim(
+                key, terms if reserved else attrs.evolve(terms, may_buy=False), sending=sending
+            )
         except BaseException:
             _settle(meters if reserved else (), spent=False)
             raise
@@ -152,7 +154,12 @@ class Accounts:
             return self._full(decision.spending) if reserved else _full(meters)
         return decision
 
-    async def _claim(self, key: LedgerKey, terms: Terms, sending: bool) -> Decision:
+    async def kept(self, key: LedgerKey, terms: Terms) -> Kept | HeldInDoubt | None:
+        """Return what the ledger has for a key, without leave to buy it."""
+        decision = await self._claim(key, attrs.evolve(terms, may_buy=False), sending=False)
+        return decision if isinstance(decision, Kept | HeldInDoubt) else None
+
+    async def _claim(self, key: LedgerKey, terms: Terms, *, sending: bool) -> Decision:
         if self.ledger is not None:
             return await self.ledger.claim(key, terms, self._limit, sending=sending)
         return Claim(seq=0, key=key, claimed_at=0.0) if terms.may_buy else OverBudget(Spending())

@@ -86,9 +86,18 @@ def structure_function(endpoint: Endpoint[T]) -> Callable[[Any], T]:
         try:
             return hook(value, endpoint.result)  # type: ignore[no-any-return]  # cattrs hooks are untyped
         except Exception as error:  # noqa: BLE001  # a hook of the user's may raise anything, and the answer is paid for
-            raise SchemaMismatch(tuple(_problems(error, "$.result"))) from None
+            problems = tuple(_problems(error, "$.result"))
+            _drop_frames(error)
+            raise SchemaMismatch(problems) from None
 
     return structure
+
+
+def _drop_frames(error: BaseException) -> None:
+    """Let go of what was being done: each refers to the other, and both to an answer that may be large."""
+    error.__traceback__ = None
+    for inner in getattr(error, "exceptions", ()):
+        _drop_frames(inner)
 
 
 def _refuse(kind: Any) -> NoReturn:

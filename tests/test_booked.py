@@ -1217,3 +1217,26 @@ class Forgetful(MemoryLedger):
             self.settle(claim, Settlement(state=State.FAILED, billing=Billing.NOT_BILLED))
             return False
         return await super().mark_sent(claim)
+
+
+@pytest.mark.parametrize("reply", ["quota", "gate"])
+def test_what_nothing_is_asked_for_leaves_no_entry(clock: VirtualClock, reply: str) -> None:
+    """While nothing may be sent, what is kept is served all the same, and the rest makes the ledger no longer."""
+    simulator = Simulator(quota=2 if reply == "quota" else None)
+    ledger = MemoryLedger(clock=clock)
+
+    async def main() -> tuple[int, list[Outcome[Any]]]:
+        async with OneAutoClient.simulated(simulator, ledger=ledger, clock=clock) as client:
+            await client.lookup_many([1, 2])
+            if reply == "gate":
+                simulator.fail_next(1, 503, retry_after="1000")
+            await client.lookup(3)
+            before = len(await entries_in(ledger))
+            outcomes = [await client.lookup(number) for number in (1, 2, *range(3, 100))]
+            return len(await entries_in(ledger)) - before, outcomes
+
+    added, outcomes = clock.run(main())
+
+    assert added == 0
+    assert [type(outcome) for outcome in outcomes[:2]] == [Found, Found]
+    assert all(isinstance(outcome, NotSent) for outcome in outcomes[2:])

@@ -14,7 +14,7 @@ import attrs
 import httpx
 import pytest
 from cattrs import Converter
-from support.raw import ANSWER, CANARY_KEY, RawServer, answers, never_answers
+from support.raw import ANSWER, CANARY_KEY, RawServer, answers, http, never_answers
 from support.sockets import until
 
 from oneauto_async import (
@@ -39,6 +39,7 @@ from oneauto_async import (
     Outcome,
     PartialDataError,
     RateLimit,
+    RetryPolicy,
     Source,
     Timeouts,
     make_converter,
@@ -669,3 +670,30 @@ def test_a_path_is_no_ssl_context() -> None:
     """It is told before anything is sent, and not by the first lookup."""
     with pytest.raises(ConfigurationError, match=r"ssl_context must be an ssl\.SSLContext, got str"):
         OneAutoClient(CANARY_KEY, ssl_context="ca.pem")  # type: ignore[arg-type]  # that is the point
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    "reply", [http(502, b"x" * 1000), http(503), http(200, b'{"success": true, "result": {"a": 1}}')]
+)
+async def test_a_lookup_that_failed_is_gone_once_its_outcome_is(server: RawServer, reply: bytes) -> None:
+    """Whatever waited for the garbage collector would hold its answer, which may be large."""
+
+    @attrs.frozen
+    class Strict:
+        a: str
+
+    endpoint = Endpoint("/evdatabase/uk/van/bidirectionalcharging/", "evdb_vehicle_id", Strict)
+    server.on("1", answers(reply))
+    async with OneAutoClient(CANARY_KEY, base_url=server.base_url, retry=RetryPolicy(attempts=2)) as client:
+        await client.lookup("1", endpoint=endpoint)
+        gc.collect()
+        gc.disable()
+        try:
+            assert not isinstance(await client.lookup("1", endpoint=endpoint), Found)
+            await asyncio.sleep(0)
+            left = [one for one in gc.get_objects() if type(one).__name__ in {"Lookup", "Reply"}]
+        finally:
+            gc.enable()
+
+    assert left == []

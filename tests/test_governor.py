@@ -1045,3 +1045,28 @@ def test_what_is_learnt_from_run_to_run_does_not_sink_without_end(clock: Virtual
         return learnt
 
     assert clock.run(main(RateLimit(0.5, 3))).rate == 0.5
+
+
+@pytest.mark.parametrize("is_told_before", [False, True])
+def test_a_quiet_service_learns_nothing_from_asking_little(clock: VirtualClock, is_told_before: bool) -> None:
+    """Between its few calls the key's bucket fills, so that none is refused: what is known stays known."""
+    simulator = Simulator(rate=5, burst=5, latency=0.1)
+    limit = RateLimit.adaptive(initial=RateLimit(5, 5) if is_told_before else None)
+
+    async def main() -> tuple[RateLimit | None, int]:
+        async with OneAutoClient.simulated(simulator, clock=clock, rate_limit=limit) as client:
+            if not is_told_before:
+                await client.lookup_many(range(30))
+            for minute in range(6 * 60):
+                await client.lookup_many(range(1000 + 4 * minute, 1004 + 4 * minute))
+                await asyncio.sleep(60)
+            before = simulator.statuses[429]
+            learnt = client.governor.statistics().learnt
+            await client.lookup_many(range(10_000, 10_300))
+            return learnt, simulator.statuses[429] - before
+
+    learnt, refused = clock.run(main())
+
+    assert learnt is not None
+    assert learnt.rate == pytest.approx(5.5, abs=1.5)
+    assert refused < 15

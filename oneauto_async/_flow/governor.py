@@ -14,6 +14,7 @@ from contextlib import contextmanager
 import attrs
 
 from ..clock import Clock, SystemClock
+from ..errors import OneAutoError
 from ..events import CircuitChanged, GateShut, Observer, QuotaUsedUp, Throttled, tell
 from ..settings import RateLimit, require_clock, require_kind
 from .bucket import TokenBucket
@@ -45,7 +46,8 @@ may be at most: who shares a slow key may miss a few tokens by chance; a fast on
 class Governor:
     """Paces and holds the calls of one key. A client makes its own; give one to several clients to share it.
 
-    It belongs to one event loop at a time: a wait on another one is refused until the first is closed.
+    It belongs to one event loop at a time: a wait on another one is refused until the first is closed. Calls that were
+    under way when that was closed stay in its count: make a new one then.
 
     Arguments:
         limit: the key's limit: given, or to be learnt.
@@ -154,6 +156,11 @@ class Governor:
         if self._asks_by_canaries and not retrying:
             self._welcome(now)
         return self.acquire_at_once() or await self._queue.wait(patience, retrying=retrying)
+
+    def refusal(self, patience: Patience) -> OneAutoError | None:
+        """Return why `acquire` would turn someone away at once, if it would."""
+        now = self._clock.monotonic()
+        return self._barriers.refusal(attrs.evolve(patience, since=now), now)
 
     def may_retry(self) -> bool:
         """Take one of the retries all lookups have together; say whether there was one. An outage's cost none."""

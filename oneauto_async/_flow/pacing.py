@@ -130,6 +130,7 @@ class Pacer:
         key, unused = self._key, self._key.unused(now)
         if unused > IDLE * key.pace:
             key.history.pause(now - unused / key.pace, now)
+            key.surge.rest(key.granted)
         if unused >= 0.0 and key.depth > NO_ROOM:
             key.burst.be_full(now)
 

@@ -178,7 +178,11 @@ async def pursue(
         progress: the trail's progress before the first attempt.
     """
     rules = _Rules(policy, clock, trail, progress_seen=progress)
-    return await _retrying(rules, clock)(_Replayed(first, attempt))
+    retrying = _retrying(rules, clock)
+    try:
+        return await retrying(_Replayed(first, attempt))
+    finally:
+        retrying.iter_state.reset()  # what it was about to do refers back to it, and so keeps the lookup alive
 
 
 class _Replayed:

@@ -84,6 +84,10 @@ class Surge:
         self._stepped_at, self.is_binding = granted, False
         return True
 
+    def rest(self, granted: int) -> None:
+        """Learn that nobody asked for a while: the gateway's bucket has filled, whatever was sent before."""
+        self._surplus, self._stepped_at, self.is_binding = 0.0, granted, False
+
     def is_sure(self, hidden: float) -> bool:
         """Tell whether more was sent than can have been hidden."""
         return self._surplus > hidden

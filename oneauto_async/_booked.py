@@ -59,7 +59,7 @@ class BookedLookup(Lookup[T]):
         """Serve what is kept, or buy it; a ledger that fails is raised."""
         try:
             known = await self._claim()
-            return await super()._pursued(flight) if known is None else known
+            return self._with_doubt(await super()._pursued(flight) if known is None else known)
         except _Settled as settled:
             return settled.outcome
         except LedgerError as error:
@@ -78,7 +78,19 @@ class BookedLookup(Lookup[T]):
 
     def _interrupted(self) -> Outcome[T]:
         """What came is no doubt, though it came in the moment of the cancellation."""
-        return super()._interrupted() if self.came is None else self._outcome(self._judge(self.came))
+        if self.came is not None:
+            return self._outcome(self._judge(self.came))
+        return self._with_doubt(super()._interrupted())
+
+    def called_off(self, reason: NotSentReason, error: type[OneAutoError], text: str) -> Outcome[T]:
+        """Return the outcome for a waiter that leaves now: in doubt if a request is under way, or was before."""
+        return self._with_doubt(super().called_off(reason, error, text))
+
+    def _with_doubt(self, outcome: Outcome[T]) -> Outcome[T]:
+        """Tell an earlier doubt as one if nothing was sent in its place."""
+        if self.doubted is None or not isinstance(outcome, NotSent):
+            return outcome
+        return self._held(self.doubted, f": {outcome.reason}", type(outcome.error))
 
     # Before the first request.
 
@@ -96,10 +108,7 @@ class BookedLookup(Lookup[T]):
         self.doubted = self.kept
         self._forget_kept()
         self._use_up_one_resend()
-        outcome = await self._buy(resend=True)
-        if not isinstance(outcome, NotSent):
-            return outcome
-        return self._held(self.doubted, f": {outcome.reason}", type(outcome.error))
+        return await self._buy(resend=True)
 
     def _return_grant(self) -> None:
         """Let the next in line send: this lookup has nothing to send at once after all."""

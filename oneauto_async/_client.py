@@ -142,6 +142,7 @@ class OneAutoClient:
         self._flights = Flights(
             keep=UNCLAIMED_PER_SLOT * max_concurrency, on_slot_free=self._slots.release, on_dropped=self._dropped
         )
+        self._boarding: dict[Hashable, list[asyncio.Future[None]]] = {}
         self._unwritten: set[Hashable] = set()  # what is unclaimed because the ledger failed
         self._routes: Recent[Endpoint[Any], Route[Any]] = Recent()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -522,16 +523,37 @@ class OneAutoClient:
         key: Hashable = (route.endpoint, vehicle_id) if wishes is None else wishes.key(route, vehicle_id)
         payer = None if wishes is None else wishes.meter
         pursue = partial(self._pursuit, route, vehicle_id, tools, wishes)
-        booked = self._book_existing(key, seat, payer, pursue)
+        while (booked := self._book_existing(key, seat, payer, pursue)) is None and key in self._boarding:
+            await self._see_who_boards(key)
+            self._require_open()
         if booked is not None:
             return booked
-        await self._slots.acquire()
+        await self._take_slot(key)
         # While this lookup waited for its slot the client may have closed, and another may have taken off with the id.
         booked = self._book_existing(key, seat, payer, pursue) if self._closing is None else None
         if booked is not None or self._closing is not None:
             self._slots.release()
             self._require_open()
         return booked or self._flights.launch(key, pursue(), seat, payer)
+
+    async def _take_slot(self, key: Hashable) -> None:
+        """Wait for a slot, for all who come with the same id meanwhile."""
+        self._boarding[key] = []
+        try:
+            await self._slots.acquire()
+        finally:
+            for other in self._boarding.pop(key):
+                if not other.done():
+                    other.set_result(None)
+
+    async def _see_who_boards(self, key: Hashable) -> None:
+        """Wait until whoever waits for a slot with the same id has it, or leaves.
+
+        This wakes before a flight that takes off then makes its first step, and may land in the same.
+        """
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._boarding[key].append(turn)
+        await turn
 
     def _pursuit(self, route: Route[Any], vehicle_id: str, tools: Tools, wishes: Wishes | None) -> Lookup[Any]:
         started = self._clock.monotonic()
@@ -568,7 +590,6 @@ class OneAutoClient:
         """Say that an answer which nobody took is gone, unless the ledger has it."""
         if self._ledger is None or key in self._unwritten:
             _log.error("dropped an answer that may have been paid for and that nobody took: %r", outcome)
-        self._unwritten.discard(key)
 
     def _keep_unwritten(self, key: Hashable, outcome: Outcome[Any]) -> None:
         self._unwritten.add(key)

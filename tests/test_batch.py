@@ -851,8 +851,10 @@ def test_an_outcome_that_was_seen_already_does_not_change(clock: VirtualClock) -
     assert outcomes[1] == attrs.evolve(seen, index=1)
 
 
-def test_of_two_answers_to_an_id_that_nobody_took_the_better_one_is_kept(clock: VirtualClock) -> None:
-    """Never a doubt in place of an answer."""
+def test_of_two_answers_to_an_id_that_nobody_took_the_better_one_is_kept(
+    clock: VirtualClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Never a doubt in place of an answer; the other is in the log, for it may have been paid for."""
     simulator = Simulator(latency=1)
 
     async def main() -> tuple[Outcome[Any], ...]:
@@ -864,3 +866,4 @@ def test_of_two_answers_to_an_id_that_nobody_took_the_better_one_is_kept(clock: 
             return client.unclaimed
 
     assert [type(outcome) for outcome in clock.run(main())] == [Found]
+    assert caplog.text.count("dropped an answer that may have been paid for") == 1

@@ -37,6 +37,7 @@ from oneauto_async import (
     Timeouts,
 )
 from oneauto_async._bookkeeping import host_of
+from oneauto_async._flow.calls import Grant
 from oneauto_async.events import AttemptEnded, Event, GateShut, LookupEnded, QuotaUsedUp
 from oneauto_async.ledger import Entry, Ledger, MemoryLedger, Settlement, SqliteLedger, Standing, State, Terms
 from oneauto_async.ledger.records import checksum_of, headers_text
@@ -1240,3 +1241,29 @@ def test_what_nothing_is_asked_for_leaves_no_entry(clock: VirtualClock, reply: s
     assert added == 0
     assert [type(outcome) for outcome in outcomes[:2]] == [Found, Found]
     assert all(isinstance(outcome, NotSent) for outcome in outcomes[2:])
+
+
+@pytest.mark.parametrize("end", ["deadline", "close", "quota"])
+def test_a_doubt_whose_turn_to_be_sent_again_never_came_is_one_still(clock: VirtualClock, end: str) -> None:
+    """It is told as the ledger holds it, and is no answer that anybody could take."""
+    simulator, ledger = Simulator(latency=0.1), MemoryLedger(clock=clock)
+
+    async def main() -> tuple[Outcome[Any], tuple[Outcome[Any], ...]]:
+        async with OneAutoClient.simulated(simulator, ledger=ledger, clock=clock) as client:
+            await client.lookup("SIM-504")
+        limit, retry = RateLimit(0.001, 1), RetryPolicy(resend_in_doubt=1)
+        options: dict[str, Any] = {"ledger": ledger, "clock": clock, "rate_limit": limit, "retry": retry}
+        client = OneAutoClient.simulated(simulator, **options)
+        async with client, client.batch([1, "SIM-504"], ordered=True, deadline=2) as batch:
+            await anext(batch)
+            if end == "close":
+                await client.aclose()
+            elif end == "quota":
+                client.governor.quota_used_up(Grant(99, clock.monotonic()))
+            return await anext(batch), client.unclaimed
+
+    outcome, unclaimed = clock.run(main())
+
+    assert isinstance(outcome, InDoubt)
+    assert (outcome.receipt.source, outcome.receipt.attempts) == (Source.LEDGER, 0)
+    assert unclaimed == ()

@@ -697,3 +697,19 @@ async def test_a_lookup_that_failed_is_gone_once_its_outcome_is(server: RawServe
             gc.enable()
 
     assert left == []
+
+
+def test_lookups_of_one_id_that_wait_for_a_slot_share_one_call(clock: VirtualClock) -> None:
+    """One of them waits for all; if it leaves, the next one does."""
+    simulator = Simulator(latency=1)
+
+    async def main() -> list[str]:
+        async with OneAutoClient.simulated(simulator, clock=clock, max_concurrency=1) as client:
+            tasks = [asyncio.create_task(client.lookup(number)) for number in (7, 8, 8, 8, 8)]
+            await asyncio.sleep(0.5)
+            tasks[1].cancel()
+            await asyncio.wait(tasks)
+            return sorted(str(task.result().receipt.billing) for task in tasks if not task.cancelled())
+
+    assert clock.run(main()) == ["billed", "billed", "not billed", "not billed"]
+    assert simulator.bills == {"7": 1, "8": 1}

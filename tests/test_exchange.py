@@ -7,6 +7,7 @@ import gzip
 import json
 import logging
 import pickle
+import signal
 import ssl
 import sys
 import traceback
@@ -540,16 +541,19 @@ async def test_a_header_that_cannot_be_sent_is_no_doubt(server: RawServer, stock
 
 
 async def test_whoever_only_waited_in_the_stock_pool_is_in_no_doubt(server: RawServer) -> None:
-    """One connection, and a server that never answers on it."""
-    server.on("1", never_answers())
-    own = httpx.AsyncClient(limits=httpx.Limits(max_connections=1), trust_env=False)
+    """Other traffic has the only connection, and is not answered."""
+    server.on("other", never_answers())
+    own = httpx.AsyncClient(limits=httpx.Limits(max_connections=1), trust_env=False, timeout=30)
     options: dict[str, Any] = {"timeouts": Timeouts(attempt=0.3), "retry": ONCE}
     async with own, OneAutoClient(CANARY_KEY, base_url=server.base_url, http_client=own, **options) as client:
-        first, second = await asyncio.gather(client.lookup(1), client.lookup(2))
+        other = asyncio.create_task(own.get(f"{server.base_url}/?evdb_vehicle_id=other"))
+        while not server.asked:  # noqa: ASYNC110  # a connection has to be opened
+            await asyncio.sleep(0.001)
+        outcome = await client.lookup(1)
+        other.cancel()
 
-    assert isinstance(first, InDoubt)
-    assert_failed(second, ConnectionFailedError, Billing.NOT_BILLED)
-    assert list(server.requests) == ["1"]
+    assert_failed(outcome, ConnectionFailedError, Billing.NOT_BILLED)
+    assert list(server.requests) == ["other"]
 
 
 async def test_an_answer_that_names_another_vehicle_is_not_this_ones(server: RawServer) -> None:
@@ -572,3 +576,34 @@ async def test_the_last_answer_decides(server: RawServer) -> None:
     receipt = (await look_up(server)).receipt
 
     assert (receipt.status, receipt.request_id, receipt.attempts, receipt.wasted) == (200, "second", 2, 1)
+
+
+STOPPED = """
+import asyncio, sys
+from oneauto_async import OneAutoClient, Timeouts
+
+async def main(base_url):
+    async with OneAutoClient("k" * 20, base_url=base_url, timeouts=Timeouts(read=0.5, attempt=5)) as client:
+        outcomes = await client.lookup_many(range(5))
+    print(*(type(outcome).__name__ for outcome in outcomes))
+
+asyncio.run(main(*sys.argv[1:]))
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="POSIX stops processes so")
+async def test_answers_that_came_while_the_process_was_stopped_are_taken_in(server: RawServer) -> None:
+    """Its event loop looks at the timers, which are all due, before it looks at what has come."""
+    for number in range(5):
+        server.on(str(number), answers(delay=0.3))
+    command = [sys.executable, "-c", STOPPED, server.base_url]
+    process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
+    async with asyncio.timeout(30):
+        while len(server.asked) < 5:  # noqa: ASYNC110  # another process asks
+            await asyncio.sleep(0.005)
+        process.send_signal(signal.SIGSTOP)
+        await asyncio.sleep(1.5)
+        process.send_signal(signal.SIGCONT)
+        said, _ = await process.communicate()
+
+    assert said.split() == [b"Found"] * 5

@@ -233,8 +233,11 @@ class Flights:
         """Hold an outcome that cost money for a later lookup, unless a better one of the same id is held already."""
         if outcome.receipt.billing is Billing.NOT_BILLED or outcome.receipt.source is Source.LEDGER:
             return
-        if key not in self._unclaimed or _worth(outcome) >= _worth(self._unclaimed[key]):
-            self._unclaimed[key] = outcome
+        held = self._unclaimed.get(key)
+        if held is not None:
+            held, outcome = sorted((held, outcome), key=_worth)  # of the same worth, the newer one is kept
+            self._on_dropped(key, held)
+        self._unclaimed[key] = outcome
         if len(self._unclaimed) > self._keep:
             oldest = next(iter(self._unclaimed))
             self._on_dropped(oldest, self._unclaimed.pop(oldest))

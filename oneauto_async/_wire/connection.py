@@ -14,6 +14,9 @@ from .._classify import Flaw
 from .reading import BadResponseError, Bounds, ResponseReader
 from .record import ANSWERED, COMPLETE, FlightRecord
 
+MOMENT = 0.01
+"""Seconds in which an event loop takes in what has come already; some look at their timers first if it is none."""
+
 
 class Patience(NamedTuple):
     """How long an exchange may take.
@@ -49,6 +52,7 @@ class Connection(asyncio.Protocol):
         self._timer: asyncio.TimerHandle | None = None
         self._patience = Patience()
         self._heard_at = 0.0
+        self._has_listened = False
         self._ended = False
         self.served = 0
         self.idle_since = 0.0
@@ -92,7 +96,7 @@ class Connection(asyncio.Protocol):
         self._answer, self._reader = answer, reader
         self._transport.write(request)
         record.sent(now, len(request))
-        self._heard_at, self._patience = now, patience
+        self._heard_at, self._patience, self._has_listened = now, patience, False
         self._look_again_at(patience.next_look(now))
         try:
             return await answer
@@ -118,8 +122,13 @@ class Connection(asyncio.Protocol):
         if self._answer is None:
             return
         due = self._patience.next_look(self._heard_at)
-        if asyncio.get_running_loop().time() < due:
+        loop = asyncio.get_running_loop()
+        if loop.time() < due:
             self._look_again_at(due)
+        elif not self._has_listened and self._poll is not None and self._poll.poll(0):
+            # A process that was stopped for a while looks at its timers first, and at what has come meanwhile after.
+            self._has_listened = True
+            self._timer = loop.call_later(MOMENT, self._look_at_the_clock)
         else:
             self._fail(httpx.ReadTimeout("the answer did not come in time"))
 

@@ -23,7 +23,16 @@ from ._waiting import see_through
 from ._wire.exchange import Attempted, Lost, Reply, Unsent
 from ._wire.record import FlightRecord, HeldBack
 from .clock import Clock
-from .errors import Billing, BudgetExceededError, DeadlineExceededError, InDoubtError, LedgerError, OneAutoError
+from .errors import (
+    Billing,
+    BudgetExceededError,
+    DeadlineExceededError,
+    InDoubtError,
+    LedgerError,
+    OneAutoError,
+    RateLimitedError,
+    ServiceUnavailableError,
+)
 from .ledger.records import Busy, Entry, HeldInDoubt, Kept, LedgerKey, Settlement, State, Terms, moment_text
 from .outcomes import Failed, Found, NoData, NotSent, NotSentReason, Outcome, Receipt, Source
 
@@ -87,10 +96,14 @@ class BookedLookup(Lookup[T]):
         return self._with_doubt(super().called_off(reason, error, text))
 
     def _with_doubt(self, outcome: Outcome[T]) -> Outcome[T]:
-        """Tell an earlier doubt as one if nothing was sent in its place."""
+        """Tell an earlier doubt as one if nothing was sent in its place; the lookup itself may go on for others."""
         if self.doubted is None or not isinstance(outcome, NotSent):
             return outcome
-        return self._held(self.doubted, f": {outcome.reason}", type(outcome.error))
+        before = self.kept, self.reply
+        try:
+            return self._held(self.doubted, f": {outcome.reason}", outcome.error)
+        finally:
+            self.kept, self.reply = before
 
     # Before the first request.
 
@@ -192,12 +205,16 @@ class BookedLookup(Lookup[T]):
     def _forget_kept(self) -> None:
         self.kept = self.reply = None
 
-    def _held(self, entry: Entry, why: str = " by itself", kind: type[OneAutoError] = InDoubtError) -> Outcome[T]:
+    def _held(self, entry: Entry, why: str = " by itself", cause: OneAutoError | None = None) -> Outcome[T]:
         self._keep(entry)
         facts = self._facts(Billing.UNKNOWN)
         moment = moment_text(entry.sent_at or entry.claimed_at, sep=" ", timespec="seconds")
         text = f"sent at {moment} and in doubt: {entry.note or 'no answer came'}; not sent again{why}"
-        return failed(facts.error(kind, text), facts)
+        kind = InDoubtError if cause is None else type(cause)
+        more: dict[str, Any] = {}
+        if isinstance(cause, RateLimitedError | ServiceUnavailableError):
+            more = {"retry_after": cause.retry_after}
+        return failed(facts.error(kind, text, **more), facts)
 
     def _damaged(self, entry: Entry) -> Outcome[T]:
         facts = self._facts(Billing.NOT_BILLED)

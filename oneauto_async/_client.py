@@ -590,6 +590,8 @@ class OneAutoClient:
         """Say that an answer which nobody took is gone, unless the ledger has it."""
         if self._ledger is None or key in self._unwritten:
             _log.error("dropped an answer that may have been paid for and that nobody took: %r", outcome)
+        if not self._flights.holds(key):
+            self._unwritten.discard(key)
 
     def _keep_unwritten(self, key: Hashable, outcome: Outcome[Any]) -> None:
         self._unwritten.add(key)

@@ -96,8 +96,9 @@ def structure_function(endpoint: Endpoint[T]) -> Callable[[Any], T]:
 def _drop_frames(error: BaseException) -> None:
     """Let go of what was being done: each refers to the other, and both to an answer that may be large."""
     error.__traceback__ = None
-    for inner in getattr(error, "exceptions", ()):
-        _drop_frames(inner)
+    if isinstance(error, BaseExceptionGroup):
+        for inner in error.exceptions:
+            _drop_frames(inner)
 
 
 def _refuse(kind: Any) -> NoReturn:
@@ -173,7 +174,7 @@ def _is_enum(kind: Any) -> bool:
 
 def _enum_hook(kind: type[Enum]) -> Callable[[Any, Any], Any]:
     """Choose a member by its value, or let the class itself find one for a value it does not have."""
-    finds_others = kind._missing_.__func__ is not Enum._missing_.__func__  # type: ignore[attr-defined]  # a class method
+    finds_others = "_missing_" in {name for base in kind.__mro__ if base is not Enum for name in vars(base)}
     choose = _choice(tuple(kind), kind, is_open=finds_others)
 
     def hook(value: Any, target: Any) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+from collections.abc import Awaitable
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,7 @@ from oneauto_async import (
 from oneauto_async._bookkeeping import host_of
 from oneauto_async._flow.calls import Grant
 from oneauto_async.events import AttemptEnded, Event, GateShut, LookupEnded, QuotaUsedUp
-from oneauto_async.ledger import Entry, Ledger, MemoryLedger, Settlement, SqliteLedger, Standing, State, Terms
+from oneauto_async.ledger import Claim, Entry, Ledger, MemoryLedger, Settlement, SqliteLedger, Standing, State, Terms
 from oneauto_async.ledger.records import checksum_of, headers_text
 from oneauto_async.testing import Simulator, VirtualClock
 from oneauto_async.transport import HTTP11Transport
@@ -1267,3 +1268,62 @@ def test_a_doubt_whose_turn_to_be_sent_again_never_came_is_one_still(clock: Virt
     assert isinstance(outcome, InDoubt)
     assert (outcome.receipt.source, outcome.receipt.attempts) == (Source.LEDGER, 0)
     assert unclaimed == ()
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_whoever_leaves_early_changes_nothing_for_those_who_stay(clock: VirtualClock, fails: bool) -> None:
+    """The doubt was told to the one; the other pays for the answer, and hears of that alone."""
+
+    class Failing(MemoryLedger):
+        def settle(self, claim: Claim, settlement: Settlement) -> Awaitable[None]:
+            if fails and claim.key.vehicle_id == "1" and settlement.state is State.ANSWERED:
+                raise LedgerError("the disk is full")
+            return super().settle(claim, settlement)
+
+    simulator, ledger = Simulator(latency=0.1), Failing(clock=clock)
+
+    async def main() -> tuple[Outcome[Any], Outcome[Any] | LedgerError, tuple[Outcome[Any], ...]]:
+        simulator.fail_next(1, 504)
+        async with OneAutoClient.simulated(simulator, ledger=ledger, clock=clock) as client:
+            await client.lookup(1)
+        retry = RetryPolicy(resend_in_doubt=1)
+        async with OneAutoClient.simulated(simulator, ledger=ledger, clock=clock, retry=retry) as client:
+            simulator.fail_next(1, 503, retry_after="1")
+            await asyncio.wait([asyncio.ensure_future(client.lookup(2))], timeout=0.2)
+            early, late = await asyncio.gather(
+                client.lookup_many([1], deadline=0.2), client.lookup(1), return_exceptions=True
+            )
+            assert isinstance(early, list)
+            assert isinstance(late, Found | LedgerError)
+            return early[0], late, client.unclaimed
+
+    early, late, unclaimed = clock.run(main())
+
+    assert isinstance(early, InDoubt)
+    if fails:
+        assert isinstance(late, LedgerError)
+        assert [outcome.receipt.billing for outcome in unclaimed] == [Billing.BILLED]
+    else:
+        assert isinstance(late, Found)
+        assert (late.receipt.billing, late.receipt.source) == (Billing.BILLED, Source.SIMULATOR)
+
+
+def test_a_doubt_that_one_budget_cannot_send_again_is_sent_by_another(clock: VirtualClock) -> None:
+    """Two batches ask for it; the one with a budget of its own has no room."""
+    simulator, ledger = Simulator(latency=0.1), MemoryLedger(clock=clock)
+
+    async def main() -> tuple[list[Outcome[Any]], list[Outcome[Any]]]:
+        simulator.fail_next(1, 504)
+        async with OneAutoClient.simulated(simulator, ledger=ledger, clock=clock) as client:
+            await client.lookup(1)
+        retry = RetryPolicy(resend_in_doubt=1)
+        async with OneAutoClient.simulated(simulator, ledger=ledger, clock=clock, retry=retry) as client:
+            return await asyncio.gather(
+                client.lookup_many([9, 1], budget=Budget(max_billed=1), concurrency=1),
+                client.lookup_many([1, 2, 3, 4]),
+            )
+
+    poor, rich = clock.run(main())
+
+    assert isinstance(poor[0], Found)
+    assert all(isinstance(outcome, Found) for outcome in rich)

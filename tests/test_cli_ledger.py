@@ -744,3 +744,18 @@ def test_resolving_needs_a_verdict(run: Run, tmp_path: Path) -> None:
     """Billed or not is never guessed."""
     code, _, stderr = run("ledger", "resolve", str(tmp_path), "1")
     assert (code, "either --billed or --not-billed" in stderr) == (2, True)
+
+
+@pytest.mark.parametrize(("status", "cap", "code"), [(403, "9", 3), (None, "1", 4)], ids=["refused key", "budget"])
+def test_a_doubt_that_was_not_sent_again_does_not_hide_why(
+    tmp_path: Path, status: int | None, cap: str, code: int
+) -> None:
+    """The graver code is given."""
+    command = ("bulk", str(listed(tmp_path, "1")), "-o", str(tmp_path / "out.csv"))
+    with serve(simulator := Simulator()) as base_url:
+        simulator.fail_next(1, 504)
+        assert oneauto(*command, env=live(base_url)).returncode == 5
+        if status is not None:
+            simulator.fail_next(1, status)
+        done = oneauto(*command, "--retry-in-doubt", "--max-calls", cap, env=live(base_url))
+    assert done.returncode == code

@@ -165,3 +165,9 @@ def test_a_bomb_stops_at_the_limit() -> None:
 def test_a_gzip_of_thousands_of_members_is_refused_at_once() -> None:
     """Each member costs a copy of the rest: without a bound, two megabytes of empty ones take seconds."""
     assert decode("gzip", gzip.compress(b"") * 50_000, MIB)[1] is Flaw.UNDECODABLE
+
+
+def test_a_body_of_many_codings_is_left_as_it_is() -> None:
+    """Each may take as long as the largest body does."""
+    body = gzip.compress(gzip.compress(gzip.compress(TEXT)))
+    assert decode("gzip, gzip, gzip", body, MIB) == (body, None)

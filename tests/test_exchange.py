@@ -607,3 +607,30 @@ async def test_answers_that_came_while_the_process_was_stopped_are_taken_in(serv
         said, _ = await process.communicate()
 
     assert said.split() == [b"Found"] * 5
+
+
+@pytest.mark.parametrize("way", ["hook", "instance"])
+async def test_a_stock_transport_that_no_longer_tells_leaves_a_doubt(server: RawServer, way: str) -> None:
+    """Its trace is somebody else's, or its method is: what was not told of may have been sent."""
+    server.on("1", never_answers())
+    transport = httpx.AsyncHTTPTransport()
+    send = transport.handle_async_request
+
+    async def no_trace(*_: Any) -> None:
+        pass
+
+    async def silence(request: httpx.Request) -> None:
+        request.extensions["trace"] = no_trace
+
+    async def send_untold(request: httpx.Request) -> httpx.Response:
+        request.extensions["trace"] = no_trace
+        return await send(request)
+
+    if way == "instance":
+        transport.handle_async_request = send_untold  # type: ignore[method-assign]  # as a recorder does
+    hooks = {"request": [silence] if way == "hook" else []}
+    own = httpx.AsyncClient(transport=transport, event_hooks=hooks, trust_env=False)
+    timeouts = Timeouts(read=0.2)
+    async with own, OneAutoClient(CANARY_KEY, base_url=server.base_url, http_client=own, timeouts=timeouts) as client:
+        assert isinstance(await client.lookup(1), InDoubt)
+    assert server.requests == {"1": 1}

@@ -402,3 +402,16 @@ def test_what_was_sent_comes_back_out(result: dict[str, Any], unknown: dict[str,
     """A record's ``to_dict()`` is the answer it was made from, its missing fields null."""
     sent = unknown | result
     assert json.loads(json.dumps(van(sent).to_dict(), allow_nan=False)) == {**dict.fromkeys(RESULT), **sent}
+
+
+def test_whatever_a_hook_raises_is_a_mismatch() -> None:
+    """The answer is paid for."""
+
+    class OddError(Exception):
+        exceptions = ("a", "b")
+
+    def refuse(value: Any) -> None:
+        raise OddError
+
+    cls = attrs.make_class("Own", {"field": attrs.field(type=str, validator=lambda *_: refuse(None))})
+    assert problems_of(own(cls), {"field": "x"}) == ("$.result: does not fit (OddError)",)

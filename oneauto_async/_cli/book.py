@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import AccessDeniedError, Billing, BudgetExceededError, LedgerError, QuotaExceededError
 from ..outcomes import Failed, InDoubt, NotSent, Source
-from .records import answered_again, exit_of, holds_bytes_paid_for, record_of, was_paid_before
+from .records import answered_again, exits_of, holds_bytes_paid_for, record_of, was_paid_before
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -119,7 +119,7 @@ class Book:
         self.is_over_budget |= isinstance(outcome, NotSent | InDoubt) and isinstance(outcome.error, BudgetExceededError)
         self.is_damaged |= is_damaged(outcome)
         self.attempts += outcome.receipt.attempts
-        self.exits.add(exit_of(outcome))
+        self.exits.update(exits_of(outcome))
 
     def _enter(self, row: int, state: int, record: Record) -> None:
         self.outcomes[record["outcome"]] += 1

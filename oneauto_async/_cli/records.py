@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Any, TypeAlias, assert_never
 
 import attrs
 
-from ..errors import AccessDeniedError, Billing, ConnectionFailedError, LedgerError, QuotaExceededError
+from ..errors import (
+    AccessDeniedError,
+    Billing,
+    BudgetExceededError,
+    ConnectionFailedError,
+    LedgerError,
+    QuotaExceededError,
+)
 from ..models import BidirectionalCharging
 from ..outcomes import Failed, Found, InDoubt, NoData, NotSent, NotSentReason, Source
 from .exits import Exit
@@ -135,6 +142,17 @@ def answered_again(record: Record) -> Record:
     return record | {"billing": str(Billing.NOT_BILLED), "attempts": 0, "source": str(Source.JOINED)}
 
 
+def exits_of(outcome: VanOutcome) -> set[Exit]:
+    """Return the exit codes that apply to an outcome: what was in doubt before may also have been refused."""
+    codes = {exit_of(outcome)}
+    if isinstance(outcome, InDoubt) and isinstance(outcome.error, _OF_THE_RUN):
+        codes.add(_exit_of_error(outcome.error))
+    return codes
+
+
+_OF_THE_RUN = (AccessDeniedError, QuotaExceededError, BudgetExceededError)
+
+
 def exit_of(outcome: VanOutcome) -> Exit:
     """Return the exit code that this outcome alone would end the run with."""
     match outcome:
@@ -160,6 +178,7 @@ def _exit_of_error(error: Exception) -> Exit:
     known = {
         AccessDeniedError: Exit.KEY,
         QuotaExceededError: Exit.QUOTA,
+        BudgetExceededError: Exit.QUOTA,
         ConnectionFailedError: Exit.UNREACHABLE,
         LedgerError: Exit.LEDGER,
     }

@@ -21,8 +21,8 @@ from typing import Any, Protocol, TypeAlias
 import attrs
 
 from .._waiting import start
-from ..errors import Billing, OneAutoError
-from ..outcomes import Failed, Found, NotSent, NotSentReason, Outcome, Receipt, Source
+from ..errors import Billing, BudgetExceededError, OneAutoError
+from ..outcomes import Failed, Found, InDoubt, NotSent, NotSentReason, Outcome, Receipt, Source
 from .budget import Meter
 
 AnyOutcome: TypeAlias = Outcome[Any]
@@ -225,6 +225,10 @@ class Flights:
         """Paid answers nobody took, oldest first."""
         return tuple(self._unclaimed.values())
 
+    def holds(self, key: Hashable) -> bool:
+        """Tell whether there is an unclaimed outcome."""
+        return key in self._unclaimed
+
     def claim(self, key: Hashable) -> AnyOutcome | None:
         """Take an unclaimed outcome away."""
         return self._unclaimed.pop(key, None)
@@ -236,6 +240,7 @@ class Flights:
         held = self._unclaimed.get(key)
         if held is not None:
             held, outcome = sorted((held, outcome), key=_worth)  # of the same worth, the newer one is kept
+            self._unclaimed[key] = outcome
             self._on_dropped(key, held)
         self._unclaimed[key] = outcome
         if len(self._unclaimed) > self._keep:
@@ -372,6 +377,8 @@ class Flights:
 
 def _is_of_payers(flight: Flight, outcome: AnyOutcome) -> bool:
     """Tell whether an outcome concerns those a flight was paid by alone: nothing was charged, and guests may go on."""
+    if isinstance(outcome, InDoubt) and not outcome.receipt.attempts:  # of before, and nothing was sent in its place
+        return flight.abandoned or isinstance(outcome.error, BudgetExceededError)
     if outcome.receipt.billing is not Billing.NOT_BILLED or not isinstance(outcome, NotSent | Failed):
         return False
     return flight.abandoned or (isinstance(outcome, NotSent) and outcome.reason is NotSentReason.BUDGET)

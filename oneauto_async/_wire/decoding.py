@@ -11,6 +11,9 @@ _GZIP, _ZLIB, _RAW = 16 + zlib.MAX_WBITS, zlib.MAX_WBITS, -zlib.MAX_WBITS
 
 _GZIP_MAGIC = b"\x1f\x8b"
 
+MOST_CODINGS = 2
+"""Codings of one body that are undone; each may take as long as the largest body does."""
+
 MOST_MEMBERS = 16
 """Members of one gzip that are read; each costs a copy of what follows it, so that thousands would block the loop."""
 
@@ -23,7 +26,7 @@ def decode(coding: str, body: bytes, limit: int) -> tuple[bytes, Flaw | None]:
     if not body:
         return body, None  # a 206 without a record may keep the header
     codings = [name.strip().lower() for name in coding.split(",")]
-    if not _CODINGS.issuperset(codings):
+    if len(codings) > MOST_CODINGS or not _CODINGS.issuperset(codings):
         return body, None
     decoded, flaw = body, None
     for name in reversed(codings):  # the last one was applied last

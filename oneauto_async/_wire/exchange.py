@@ -118,7 +118,8 @@ class Exchange:
         transport = self._client._transport_for_url(request.url)  # mounts are private
         if type(transport) is httpx.AsyncHTTPTransport:  # a subclass may do anything before it traces a step
             request.extensions["trace"] = self._tracer(record)
-            record.is_kept = is_plain(self._client) and _traces_each_step(transport)
+            may_be_replaced = any(self._client.event_hooks.values())  # the trace, by a hook
+            record.is_kept = not may_be_replaced and is_plain(self._client) and _traces_each_step(transport)
         elif not isinstance(transport, HTTP11Transport):
             record.sent(self._clock.monotonic())  # it may send without a word
         async with asyncio.timeout(self._timeouts.attempt):
@@ -180,6 +181,8 @@ async def receive(response: httpx.Response, record: FlightRecord) -> None:
 
 def _traces_each_step(transport: httpx.AsyncHTTPTransport) -> bool:
     """Tell whether a stock transport leaves the network to the pool that it was made with, and nobody comes between."""
+    if "handle_async_request" in vars(transport) or "handle_async_request" in vars(transport._pool):
+        return False
     return type(transport._pool).__module__.partition(".")[0] == "httpcore" and not stock_transport_is_mocked()
 
 

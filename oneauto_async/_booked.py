@@ -70,7 +70,7 @@ class BookedLookup(Lookup[T]):
             known = await self._claim()
             return self._with_doubt(await super()._pursued(flight) if known is None else known)
         except _Settled as settled:
-            return settled.outcome
+            return self._with_doubt(settled.outcome)
         except LedgerError as error:
             if not self.doubts or error.billing is not Billing.NOT_BILLED:
                 raise

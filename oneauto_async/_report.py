@@ -158,8 +158,6 @@ def stop_reason(outcome: Outcome[Any]) -> NotSentReason | None:
             return NotSentReason.ACCESS_DENIED
         case Failed(error=UnexpectedStatusError(status=404)):
             return NotSentReason.WRONG_ROUTE
-        case InDoubt(error=BudgetExceededError()):
-            return NotSentReason.BUDGET
         case NotSent(reason=reason) if reason not in _OF_ONE_ID:
             return reason
         case _:

@@ -40,7 +40,18 @@ from oneauto_async import (
 from oneauto_async._bookkeeping import host_of
 from oneauto_async._flow.calls import Grant
 from oneauto_async.events import AttemptEnded, Event, GateShut, LookupEnded, QuotaUsedUp
-from oneauto_async.ledger import Claim, Entry, Ledger, MemoryLedger, Settlement, SqliteLedger, Standing, State, Terms
+from oneauto_async.ledger import (
+    Busy,
+    Claim,
+    Entry,
+    Ledger,
+    MemoryLedger,
+    Settlement,
+    SqliteLedger,
+    Standing,
+    State,
+    Terms,
+)
 from oneauto_async.ledger.records import checksum_of, headers_text
 from oneauto_async.testing import Simulator, VirtualClock
 from oneauto_async.transport import HTTP11Transport
@@ -1327,3 +1338,48 @@ def test_a_doubt_that_one_budget_cannot_send_again_is_sent_by_another(clock: Vir
 
     assert isinstance(poor[0], Found)
     assert all(isinstance(outcome, Found) for outcome in rich)
+
+
+def test_a_budget_that_a_doubt_has_used_up_stops_its_own_batch_alone(clock: VirtualClock) -> None:
+    """The other shares the flight in which it was made, and goes on."""
+    simulator = Simulator(latency=0.1)
+
+    async def main() -> tuple[list[Outcome[Any]], list[Outcome[Any]]]:
+        simulator.fail_next(1, 504)
+        retry = RetryPolicy(resend_in_doubt=1)
+        async with OneAutoClient.simulated(simulator, clock=clock, retry=retry) as client:
+            return await asyncio.gather(
+                client.lookup_many([9, 1], budget=Budget(max_billed=1), concurrency=1),
+                client.lookup_many([9, 2, 3, 4], budget=Budget(max_billed=50), concurrency=1),
+            )
+
+    poor, rich = clock.run(main())
+
+    assert [type(outcome) for outcome in poor] == [InDoubt, NotSent]
+    assert [type(outcome) for outcome in rich] == [InDoubt, Found, Found, Found]
+    assert simulator.requests["1"] == 0
+
+
+@asynchronous
+async def test_an_earlier_doubt_is_told_also_if_its_claim_was_lost_and_taken(server: RawServer) -> None:
+    """Somebody else buys it now; what was sent before is in doubt all the same."""
+
+    class Taken(MemoryLedger):
+        is_losing = is_lost = False
+
+        async def claim(self, *args: Any, **wishes: Any) -> Any:
+            return Busy(99) if self.is_lost else await super().claim(*args, **{**wishes, "sending": False})
+
+        async def mark_sent(self, claim: Any) -> bool:
+            self.is_lost = self.is_losing
+            return not self.is_lost and await super().mark_sent(claim)
+
+    server.on("1", breaks_off(billed=True))
+    ledger = Taken()
+    async with client_of(server, ledger) as client:
+        await client.lookup(1)
+    ledger.is_losing = True
+    async with client_of(server, ledger, retry=RetryPolicy(resend_in_doubt=1, total=0.1)) as client:
+        outcome = await client.lookup(1)
+    assert isinstance(outcome, InDoubt)
+    assert (outcome.receipt.source, outcome.receipt.attempts) == (Source.LEDGER, 0)

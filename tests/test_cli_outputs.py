@@ -34,6 +34,7 @@ from oneauto_async import (
     NoData,
     NotSent,
     NotSentReason,
+    PendingError,
     QuotaExceededError,
     RateLimitedError,
     Receipt,
@@ -542,3 +543,11 @@ def test_a_full_disk_strands_the_records_that_follow() -> None:
         book.take(found(identifier))
     assert [record["evdb_vehicle_id"] for record in book.stranded] == ["2", "3"]
     assert book.trouble is not None
+
+
+def test_what_is_accepted_and_not_ready_is_no_answer() -> None:
+    """Behind a doubt it is no reason to replace an older output."""
+    receipt = Receipt(billing=Billing.UNKNOWN, status=202, attempts=2)
+    book = Book(["1"], HeldSink(print))
+    book.take(InDoubt(evdb_vehicle_id="1", raw=b"{}", receipt=receipt, error=PendingError("not ready")))
+    assert not book.has_answer("1")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from ..errors import AccessDeniedError, Billing, BudgetExceededError, LedgerError, QuotaExceededError
+from ..errors import AccessDeniedError, Billing, BudgetExceededError, LedgerError, PendingError, QuotaExceededError
 from ..outcomes import Failed, InDoubt, NotSent, Source
 from .records import answered_again, exits_of, holds_bytes_paid_for, record_of, was_paid_before
 
@@ -157,7 +157,8 @@ def _is_odd_answer(outcome: InDoubt) -> bool:
     Anything else in doubt, as the page of a gateway, is no answer.
     """
     status = outcome.receipt.status
-    return outcome.raw is not None and status is not None and 200 < status < 300
+    is_odd = status is not None and 200 < status < 300 and not isinstance(outcome.error, PendingError)
+    return is_odd and outcome.raw is not None
 
 
 def is_damaged(outcome: VanOutcome) -> bool:

@@ -64,10 +64,10 @@ class Mask:
             try:
                 next(work)
             except StopIteration as done:
+                _put_off(is_cancelled=is_cancelled)
                 masked: bytes = done.value
                 return masked
-            if not is_cancelled:
-                is_cancelled = await _is_cancelled_meanwhile()
+            is_cancelled |= await _is_cancelled_meanwhile()
 
     def _masked(self, body: bytes) -> Generator[None, None, bytes]:
         """Mask a body slice by slice, and return it."""
@@ -131,13 +131,22 @@ def _is_escaped(body: bytes, place: int) -> bool:
 
 
 async def _is_cancelled_meanwhile() -> bool:
-    """Give others their turn; a cancellation is put off to the next wait."""
+    """Give others their turn; tell whether this task was cancelled in it, which then is forgotten."""
     try:
         await asyncio.sleep(0)
     except asyncio.CancelledError:
-        task = asyncio.current_task()
-        assert task is not None
-        task.uncancel()
-        task.cancel()
+        _own_task().uncancel()
         return True
     return False
+
+
+def _put_off(*, is_cancelled: bool) -> None:
+    """Let a cancellation that came meanwhile take place at the next wait."""
+    if is_cancelled:
+        _own_task().cancel()
+
+
+def _own_task() -> asyncio.Task[object]:
+    task = asyncio.current_task()
+    assert task is not None
+    return task

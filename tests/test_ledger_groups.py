@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -16,6 +18,8 @@ from support.ledgers import answer, doubt, entries_of, failure, key, nothing_kno
 
 from oneauto_async import LedgerError, SystemClock
 from oneauto_async.ledger import Busy, Claim, Entry, HeldInDoubt, Kept, Ledger, MemoryLedger, SqliteLedger, Terms
+from oneauto_async.ledger._groups import Groups
+from oneauto_async.ledger._pace import FEW, Timing
 from oneauto_async.ledger._sqlite.portions import LARGEST, portions
 from oneauto_async.ledger.records import Limit, OverBudget
 
@@ -149,3 +153,52 @@ def test_a_large_group_is_as_good_as_many_small_ones(count: int) -> None:
 
     with tempfile.TemporaryDirectory() as folder:
         asyncio.run(main(folder))
+
+
+class Disk:
+    """Carries out groups at once, and says that it took as long as it is told."""
+
+    def __init__(self, fixed: float) -> None:
+        self.fixed = fixed
+        self.timing = Timing(0.0, 0.0)
+        self.groups: list[list[Any]] = []
+
+    def run(self, works: Sequence[Any]) -> asyncio.Future[list[Any]]:
+        """Carry out a group; each of its orders takes 0.1 ms."""
+        self.timing = Timing(self.fixed, 1e-4 * len(works))
+        self.groups.append([work(None) for work in works])
+        done: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
+        done.set_result(self.groups[-1])
+        return done
+
+
+def _told(number: int, _: Any) -> int:
+    return number
+
+
+async def groups_made_of(disk: Disk, musts: Sequence[bool]) -> list[list[int]]:
+    """Order so many things at once, after one by which the groups learn how fast the disk is."""
+    groups = Groups(disk, on_untaken=print)
+    await groups.order(lambda _: "known")
+    disk.groups.clear()
+    done = [groups.order(partial(_told, number), must=must) for number, must in enumerate(musts)]
+    await asyncio.gather(*done)
+    return disk.groups
+
+
+@given(st.lists(st.booleans(), min_size=1, max_size=120))
+@examples(100)
+def test_a_long_line_goes_in_several_groups_and_in_its_turn(musts: list[bool]) -> None:
+    """None is left out or overtaken, and an order that nobody waits for goes with those it came with."""
+    groups = asyncio.run(groups_made_of(Disk(1e-3), musts))
+    assert [number for group in groups for number in group] == list(range(len(musts)))
+    waiters = [sum(not musts[number] for number in group) for group in groups]
+    assert all(count == FEW for count in waiters[:-1])
+    assert waiters[-1] <= FEW
+    assert not any(musts[group[0]] for group in groups[1:])
+
+
+@pytest.mark.parametrize(("fixed", "groups"), [(1e-3, 7), (3e-3, 4), (12e-3, 1)])
+def test_where_a_group_takes_long_a_line_goes_in_fewer(fixed: float, groups: int) -> None:
+    """A slow disk is asked as seldom as can be: a hundred orders take 10 ms, and a group so much more."""
+    assert len(asyncio.run(groups_made_of(Disk(fixed), [False] * 100))) == groups

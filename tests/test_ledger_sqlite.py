@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import gc
+import math
 import os
 import random
 import resource
@@ -58,6 +59,7 @@ from oneauto_async.ledger import (
     Terms,
     _groups,
 )
+from oneauto_async.ledger._pace import FEW
 from oneauto_async.ledger._sqlite import connecting, owners, reader, schema, store, writer
 from oneauto_async.testing import VirtualClock
 
@@ -1201,7 +1203,7 @@ async def test_the_event_loop_is_not_held_up(path: Path) -> None:
 
 @asynchronous
 async def test_a_group_shares_one_transaction(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A hundred orders that come together are a few commits."""
+    """Two hundred orders, of which each two come one after the other, are a few commits."""
     async with SqliteLedger(path) as ledger:
         await claimed(ledger, key("first"))
         groups: list[int] = []
@@ -1213,7 +1215,7 @@ async def test_a_group_shares_one_transaction(path: Path, monkeypatch: pytest.Mo
 
         monkeypatch.setattr(writer.Writer, "run", counted)
         await asyncio.gather(*(bought(ledger, key(number)) for number in range(100)))
-    assert len(groups) <= 6
+    assert len(groups) <= 2 * math.ceil(100 / FEW)
 
 
 @asynchronous

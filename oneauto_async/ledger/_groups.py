@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import attrs
 
 from ..errors import LedgerError
+from ._pace import Pace, Timing
 
 if TYPE_CHECKING:
     from ._books import Books
@@ -36,6 +37,11 @@ class Worker(Protocol):
         """Begin one transaction; the future brings what each order gave, or the error for which none took place."""
         ...
 
+    @property
+    def timing(self) -> Timing:
+        """How long the last group took that was carried out."""
+        ...
+
 
 @attrs.frozen(eq=False)
 class _Order:
@@ -56,6 +62,7 @@ class Groups:
         self._owed: list[_Order] = []
         self._is_scheduled = False
         self._is_at_work = False
+        self._pace = Pace()
 
     def require_own_place(self) -> None:
         """Raise `LedgerError` in another process or event loop than the one this was made in."""
@@ -102,19 +109,31 @@ class Groups:
 
     def _begin(self) -> None:
         self._is_scheduled = False
-        wanted = [order for order in self._waiting if order.must or not order.done.cancelled()]
-        orders = [*self._owed, *wanted]
-        self._owed, self._waiting = [], []
+        orders = [*self._owed, *self._next()]
+        self._owed = []
         if not orders:
             return
         self._is_at_work = True
         group = self._worker.run([order.work for order in orders])
         group.add_done_callback(lambda done: self._end(orders, done))
 
+    def _next(self) -> list[_Order]:
+        """Take the orders for the next group, in their turn: all that nobody waits for, and some that somebody does.
+
+        A claim never goes ahead of an answer that was ordered before it, whose place it has taken.
+        """
+        wanted = [order for order in self._waiting if order.must or not order.done.cancelled()]
+        waiters = [place for place, order in enumerate(wanted) if not order.must]
+        going = self._pace.together(len(waiters))
+        end = waiters[going] if going < len(waiters) else len(wanted)
+        self._waiting = wanted[end:]
+        return wanted[:end]
+
     def _end(self, orders: list[_Order], group: asyncio.Future[list[Any]]) -> None:
         self._is_at_work = False
         error = _error_of(group)
         if error is None:
+            self._pace.learn(self._worker.timing, sum(not order.must for order in orders))
             for order, result in zip(orders, group.result(), strict=True):
                 self._deliver(order, result)
         else:

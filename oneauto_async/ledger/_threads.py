@@ -10,6 +10,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from ._pace import Timing
+
 if TYPE_CHECKING:
     from ._books import Books
     from ._sqlite.reader import Reader
@@ -44,6 +46,12 @@ class Threads:
         """Carry out a group of orders in one transaction."""
         assert self._writer is not None
         return asyncio.get_running_loop().run_in_executor(self._writing, self._writer.run, works)
+
+    @property
+    def timing(self) -> Timing:
+        """How long the last group took that was carried out."""
+        assert self._writer is not None
+        return self._writer.timing
 
     def ask(self, question: Callable[[Reader], T]) -> asyncio.Future[T]:
         """Ask the reading side."""

@@ -13,6 +13,7 @@ from ...errors import LedgerError
 from .._books import Books
 from .._groups import Refused
 from .._orders import Claiming, Settling
+from .._pace import Timing
 from . import owners
 from .connecting import connect, migrate, patiently, require_ours, transaction, translated
 from .file import Identity, close_to_others, companions, prepare
@@ -34,6 +35,7 @@ class Writer:
         Raises:
             LedgerError: the file cannot be used. A file that is no ledger, or a newer one, is untouched.
         """
+        self.timing = Timing(fixed=0.0, orders=0.0)
         self._path = path
         self._identity = prepare(path)
         with translated(path):
@@ -61,15 +63,17 @@ class Writer:
         Raises:
             LedgerError: none of them was carried out.
         """
-        owner = self._books.owner
+        owner, began = self._books.owner, time.perf_counter()
         try:
             with translated(self._path):
                 self._require_same_file()
                 with transaction(self._connection, patience):
+                    ours = time.perf_counter()
                     self._stay_signed_in()
                     self._foresee(orders)
                     results = [self._carried_out(order) for order in orders]
                     self._store.write()
+                    took = time.perf_counter() - ours
                 self._require_same_file()
         except BaseException:
             self._books.rolled_back()
@@ -77,6 +81,7 @@ class Writer:
             self._store.forget()
             raise
         self._books.committed()
+        self.timing = Timing(fixed=time.perf_counter() - began - took, orders=took)
         return results
 
     def _foresee(self, orders: Sequence[Order]) -> None:

@@ -15,11 +15,14 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeVar, overload
 import attrs
 import httpx
 
+from ._address import find_base_url
 from ._arguments import callables, require_countable, require_ledger, require_many
 from ._batch import Batch, Ids
+from ._checks import require_clock, require_kind, require_label, require_seconds, require_whole
 from ._flow.flights import Flight, Flights, FutureSeat, Seat
 from ._flow.governor import Governor
 from ._ids import canonical_id
+from ._key import find_api_key
 from ._lookup import Lookup, Route, Tools
 from ._plan import plan
 from ._recent import Recent
@@ -32,19 +35,7 @@ from .errors import ClientClosedError, ConfigurationError
 from .events import Observer
 from .models import BidirectionalCharging
 from .outcomes import Outcome, Plan
-from .settings import (
-    Budget,
-    RateLimit,
-    RetryPolicy,
-    Timeouts,
-    find_api_key,
-    find_base_url,
-    require_clock,
-    require_kind,
-    require_label,
-    require_seconds,
-    require_whole,
-)
+from .settings import Budget, RateLimit, RetryPolicy, Timeouts
 
 if TYPE_CHECKING:  # loaded only by a client that has a ledger or a budget
     from ._booked import Books

@@ -1,27 +1,18 @@
-"""What a person sets: limits, patience, addresses and the key. Wrong values are refused before anything is sent."""
+"""What a person sets: limits, patience and budgets. Wrong values are refused before anything is sent."""
 
 from __future__ import annotations
 
-import ipaddress
-import os
-import re
-import stat
-import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal, localcontext
-from pathlib import Path
-from typing import Any, Literal, NoReturn
-from urllib.parse import urlsplit
+from typing import Any, Literal
 
 import attrs
 
+from ._checks import number, require_whole, shown, whole
 from .errors import ConfigurationError
 
 __all__ = ["Budget", "RateLimit", "RetryPolicy", "Timeouts"]
-
-LARGEST = 1e9
-"""No setting is larger: as seconds, thirty years."""
 
 LOWEST_RATE = 1e-6
 """Calls per second: one in eleven days."""
@@ -29,83 +20,8 @@ LOWEST_RATE = 1e-6
 CLOCK_DIFFERENCE = timedelta(days=1)
 """By this much the date may be ahead of UTC somewhere, and clocks may differ."""
 
-LONGEST_LABEL = 200
-"""Characters; a label is something a person wrote."""
-
 SMALLEST_PRICE, LARGEST_AMOUNT = Decimal("0.000001"), 10**12
 """Bounds of money, in any currency: what is beyond them is a mistake."""
-
-LIVE_URL = "https://api.oneautoapi.com"
-SANDBOX_URL = "https://sandbox.oneautoapi.com"
-
-
-def _number(low: float, *, inclusive: bool = False) -> Callable[[Any, attrs.Attribute[Any], Any], None]:
-    """Validate a finite number above (or from) a lower bound."""
-
-    def check(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
-        name = f"{type(instance).__name__}.{attribute.name}"
-        usable = isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= LARGEST
-        if not usable or (value == low and not inclusive):
-            bound = "at least" if inclusive else "more than"
-            most = f"{LARGEST:,.0f}"
-            raise ConfigurationError(f"{name} must be a number of {bound} {low:g}, up to {most}, got {_shown(value)}")
-
-    return check
-
-
-def _whole(low: int) -> Callable[[Any, attrs.Attribute[Any], Any], None]:
-    """Validate a whole number from a lower bound to the largest setting."""
-
-    def check(instance: object, attribute: attrs.Attribute[Any], value: Any) -> None:
-        name = f"{type(instance).__name__}.{attribute.name}"
-        require_whole(name, value, low)
-        if value > LARGEST:
-            raise ConfigurationError(f"{name} must be at most {LARGEST:,.0f}")
-
-    return check
-
-
-def require_kind(name: str, value: object, *kinds: type) -> None:
-    """Refuse an argument that is of another class, before anything begins."""
-    if not isinstance(value, kinds):
-        wanted = " or ".join(kind.__name__ for kind in kinds)
-        raise ConfigurationError(f"{name} must be of {wanted}, got {value!r}")
-
-
-def require_clock(clock: object) -> None:
-    """Refuse what cannot tell the time."""
-    if not all(hasattr(clock, name) for name in ("monotonic", "wall", "random", "sleep")):
-        raise ConfigurationError(f"clock must be a Clock, such as SystemClock() or VirtualClock(), got {clock!r}")
-
-
-def require_whole(name: str, value: object, low: int) -> None:
-    """Raise `ConfigurationError` unless the value is a whole number of at least ``low``."""
-    if not isinstance(value, int) or isinstance(value, bool) or value < low:
-        raise ConfigurationError(f"{name} must be a whole number of at least {low}, got {_shown(value)}")
-
-
-def require_label(name: str, value: object) -> None:
-    """Raise `ConfigurationError` unless the value is a text that can be read on one line."""
-    if not isinstance(value, str) or not value.strip() or not value.isprintable() or len(value) > LONGEST_LABEL:
-        raise ConfigurationError(
-            f"{name} must be a text of 1 to {LONGEST_LABEL} printable characters, got {_shown(value)}"
-        )
-
-
-def _shown(value: object) -> str:
-    """Show a wrong value; Python does not print whole numbers of thousands of digits."""
-    try:
-        return repr(value)
-    except ValueError:
-        return f"a {type(value).__name__} too long to show"
-
-
-def require_seconds(name: str, value: object) -> None:
-    """Raise `ConfigurationError` unless the value is ``None`` or a finite number of seconds above 0."""
-    usable = isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= LARGEST
-    if value is not None and not usable:
-        most = f"{LARGEST:,.0f}"
-        raise ConfigurationError(f"{name} must be a number of seconds above 0, up to {most}, got {_shown(value)}")
 
 
 @attrs.frozen(kw_only=True)
@@ -120,10 +36,10 @@ class Timeouts:
         drain: how long `OneAutoClient.aclose` waits for answers that are already on their way.
     """
 
-    connect: float = attrs.field(default=5.0, validator=_number(0))
-    read: float = attrs.field(default=35.0, validator=_number(0))
-    attempt: float = attrs.field(default=45.0, validator=_number(0))
-    drain: float = attrs.field(default=35.0, validator=_number(0, inclusive=True))
+    connect: float = attrs.field(default=5.0, validator=number(0))
+    read: float = attrs.field(default=35.0, validator=number(0))
+    attempt: float = attrs.field(default=45.0, validator=number(0))
+    drain: float = attrs.field(default=35.0, validator=number(0, inclusive=True))
 
 
 @attrs.frozen(kw_only=True)
@@ -146,24 +62,24 @@ class RetryPolicy:
             cost the price of another answer.
     """
 
-    attempts: int = attrs.field(default=6, validator=_whole(1))
-    total: float = attrs.field(default=300.0, validator=_number(0))
-    max_retry_after: float = attrs.field(default=120.0, validator=_number(0, inclusive=True))
-    poll_interval: float = attrs.field(default=2.0, validator=_number(0))
-    poll_total: float = attrs.field(default=30.0, validator=_number(0, inclusive=True))
-    resend_in_doubt: int = attrs.field(default=0, validator=_whole(0))
+    attempts: int = attrs.field(default=6, validator=whole(1))
+    total: float = attrs.field(default=300.0, validator=number(0))
+    max_retry_after: float = attrs.field(default=120.0, validator=number(0, inclusive=True))
+    poll_interval: float = attrs.field(default=2.0, validator=number(0))
+    poll_total: float = attrs.field(default=30.0, validator=number(0, inclusive=True))
+    resend_in_doubt: int = attrs.field(default=0, validator=whole(0))
 
 
 def _scope(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
     if not isinstance(value, str) or value not in {"key", "call"}:
-        raise ConfigurationError(f"RateLimit.retry_after_scope must be 'key' or 'call', got {_shown(value)}")
+        raise ConfigurationError(f"RateLimit.retry_after_scope must be 'key' or 'call', got {shown(value)}")
 
 
 def _initial(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
     if value is not None and not (isinstance(value, RateLimit) and value.rate is not None):
         raise ConfigurationError(
             "RateLimit.adaptive(initial=…) takes a RateLimit(rate, burst), such as governor.statistics().learnt, "
-            f"got {_shown(value)}"
+            f"got {shown(value)}"
         )
 
 
@@ -183,8 +99,8 @@ class RateLimit:
         initial: with an adaptive limit, what an earlier run has learnt.
     """
 
-    rate: float | None = attrs.field(validator=attrs.validators.optional(_number(LOWEST_RATE, inclusive=True)))
-    burst: int = attrs.field(default=1, validator=_whole(1))
+    rate: float | None = attrs.field(validator=attrs.validators.optional(number(LOWEST_RATE, inclusive=True)))
+    burst: int = attrs.field(default=1, validator=whole(1))
     retry_after_scope: Literal["key", "call"] = attrs.field(default="key", kw_only=True, validator=_scope)
     initial: RateLimit | None = attrs.field(default=None, kw_only=True, validator=_initial)
 
@@ -222,7 +138,7 @@ def _money(low: Decimal) -> Callable[[Any, attrs.Attribute[Any], Any], None]:
         if not exact or not low <= Decimal(str(value)) <= LARGEST_AMOUNT:
             raise ConfigurationError(
                 f"Budget.{attribute.name} must be a Decimal (or a whole number) from {low} to {LARGEST_AMOUNT:,}, such "
-                f"as Decimal('0.50'), got {_shown(value)}"
+                f"as Decimal('0.50'), got {shown(value)}"
             )
 
     return check
@@ -287,158 +203,3 @@ class Budget:
     def since_seconds(self) -> float | None:
         """The moment it begins, in seconds since the epoch."""
         return None if self.since is None else _beginning(self.since).timestamp()
-
-
-class Secret:
-    """A text that shows itself to nobody who does not ask: masked in every repr, refused by pickle and copy."""
-
-    __slots__ = ("_raw", "_value")
-
-    def __init__(self, value: str) -> None:
-        self._value = value
-        self._raw = value.encode()
-
-    def reveal(self) -> str:
-        """Return the text itself."""
-        return self._value
-
-    def reveal_bytes(self) -> bytes:
-        """Return the text as it goes over the wire."""
-        return self._raw
-
-    def __repr__(self) -> str:
-        return "<secret>"
-
-    def __reduce__(self) -> NoReturn:
-        raise TypeError("an API key is not pickled or copied; make a new client where you need one")
-
-
-def find_api_key(argument: str | None, environ: Mapping[str, str] = os.environ) -> Secret:
-    """Find the key: the argument, else ``ONEAUTO_API_KEY`` or ``ONE_AUTO_API_KEY``, else ``ONEAUTO_API_KEY_FILE``.
-
-    Raises:
-        ConfigurationError: no key, two different ones, or one that cannot be sent. The key is never in the message.
-    """
-    if argument is not None:
-        return _checked_key(argument, "api_key")
-    names = [name for name in ("ONEAUTO_API_KEY", "ONE_AUTO_API_KEY") if environ.get(name, "").strip()]
-    if len({environ[name].strip() for name in names}) > 1:
-        raise ConfigurationError("ONEAUTO_API_KEY and ONE_AUTO_API_KEY are both set and differ: unset one of them")
-    if names:
-        return _checked_key(environ[names[0]], names[0])
-    if path := environ.get("ONEAUTO_API_KEY_FILE"):
-        return api_key_from_file(Path(path))
-    raise ConfigurationError(
-        "no API key: set ONEAUTO_API_KEY (or ONEAUTO_API_KEY_FILE to a file that holds it), or pass api_key=…; "
-        "to try the library without one, use OneAutoClient.simulated()"
-    )
-
-
-def api_key_from_file(path: Path) -> Secret:
-    """Read the key from a file of one line; a byte-order mark and line ends are dropped.
-
-    Raises:
-        ConfigurationError: the file cannot be read or does not hold one key.
-    """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-        mode = path.stat().st_mode
-    except (OSError, UnicodeDecodeError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not text"
-        raise ConfigurationError(f"{_key_file(path)} cannot be read: {reason}") from None
-    if os.name == "posix" and mode & (stat.S_IRWXG | stat.S_IRWXO):
-        warnings.warn(f"{_key_file(path)} is open to other users: chmod 600 it", UserWarning, stacklevel=3)
-    return _checked_key(text, _key_file(path))
-
-
-def _key_file(path: Path) -> str:
-    """Name the key file; a bare word is not shown, because it may be the key itself, put in the wrong place."""
-    return f"the key file {str(path)!r}" if len(path.parts) > 1 or path.suffix else "the key file"
-
-
-def _checked_key(key: object, origin: str) -> Secret:
-    if not isinstance(key, str):
-        raise ConfigurationError(f"{origin} must be text, got {type(key).__name__}")
-    key = key.strip()
-    if not key:
-        raise ConfigurationError(f"{origin} is empty")
-    if key == "your-api-key-here":
-        raise ConfigurationError(f"{origin} is the placeholder from the vendor's page: put your own key there")
-    if not all("!" <= character <= "~" for character in key):
-        raise ConfigurationError(f"{origin} holds a space, a line end or a character that no HTTP header can carry")
-    return Secret(key)
-
-
-def find_base_url(base_url: str | None, sandbox: bool | None, environ: Mapping[str, str] = os.environ) -> str:
-    """Find the address: the arguments, else ``ONEAUTO_BASE_URL`` or ``ONEAUTO_SANDBOX``, else the live service.
-
-    That it is not the sandbox leaves open where else to: a program that is led to a simulator stays there.
-
-    Returns:
-        Scheme, host and any path before the endpoint's, without a trailing slash.
-
-    Raises:
-        ConfigurationError: both kinds given at once, or an address the key must not be sent to.
-    """
-    if not isinstance(sandbox, bool | None):
-        raise ConfigurationError(f"sandbox must be True or False, got {_shown(sandbox)}")
-    if base_url is not None and sandbox is not None:
-        raise ConfigurationError("give sandbox or base_url, not both: each names the host")
-    given = sandbox
-    if base_url is None and not sandbox:
-        base_url = environ.get("ONEAUTO_BASE_URL", "").strip() or None
-        sandbox = sandbox is None and _flag("ONEAUTO_SANDBOX", environ)
-        if base_url is not None and sandbox:
-            raise ConfigurationError("ONEAUTO_BASE_URL and ONEAUTO_SANDBOX are both set: unset one of them")
-    if base_url is not None:
-        url = _checked_url(base_url)
-        if given is False and url == SANDBOX_URL:
-            raise ConfigurationError("sandbox=False, but ONEAUTO_BASE_URL names the sandbox: change one of them")
-        return url
-    return SANDBOX_URL if sandbox else LIVE_URL
-
-
-def _flag(name: str, environ: Mapping[str, str]) -> bool:
-    text = environ.get(name, "").strip().lower()
-    if text in {"1", "true", "yes", "on"}:
-        return True
-    if text in {"", "0", "false", "no", "off"}:
-        return False
-    raise ConfigurationError(f"{name} must be true or false, got {text!r}")
-
-
-_URL_TEXT = re.compile(r"[\w.:/\[\]~%+-]+")
-
-
-def _checked_url(url: object) -> str:
-    if not isinstance(url, str):
-        raise ConfigurationError(f"base_url must be text, got {type(url).__name__}")
-    url = url.strip()
-    if "@" in url:
-        raise ConfigurationError("base_url must not hold a user name or password")
-    if "?" in url or "#" in url:
-        raise ConfigurationError(f"base_url must look like {LIVE_URL}, without a query")
-    try:
-        parts = urlsplit(url)
-        host, port = parts.hostname, parts.port
-    except ValueError:
-        raise ConfigurationError(f"base_url is not an address: {url!a}") from None
-    if not host or port == 0 or not all(host.split(".")) or not _URL_TEXT.fullmatch(url):
-        raise ConfigurationError(f"base_url must look like {LIVE_URL}, got {url!a}")
-    if parts.scheme not in {"https", "http"}:
-        raise ConfigurationError(f"base_url must start with https://, got {url!a}")
-    if parts.scheme == "http" and not is_loopback(host):
-        raise ConfigurationError(
-            f"base_url must start with https:// (http:// would show the key to anyone on the way), got {url!a}"
-        )
-    return f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}"
-
-
-def is_loopback(host: str) -> bool:
-    """Tell whether a host is this machine."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

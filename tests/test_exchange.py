@@ -47,8 +47,8 @@ from oneauto_async import (
     Timeouts,
     TruncatedAnswerError,
 )
+from oneauto_async._key import Secret
 from oneauto_async._wire.masking import SLICE, Mask
-from oneauto_async.settings import Secret
 from oneauto_async.transport import HTTP11Transport
 
 pytestmark = pytest.mark.asyncio

@@ -15,20 +15,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from oneauto_async._address import LIVE_URL, SANDBOX_URL, find_base_url
+from oneauto_async._checks import require_seconds, require_whole
+from oneauto_async._key import Secret, api_key_from_file, find_api_key
 from oneauto_async.errors import ConfigurationError
-from oneauto_async.settings import (
-    LIVE_URL,
-    SANDBOX_URL,
-    RateLimit,
-    RetryPolicy,
-    Secret,
-    Timeouts,
-    api_key_from_file,
-    find_api_key,
-    find_base_url,
-    require_seconds,
-    require_whole,
-)
+from oneauto_async.settings import RateLimit, RetryPolicy, Timeouts
 
 KEY = "canary-0123456789-abcdefgh"
 OTHER = "canary-other-9876543210"

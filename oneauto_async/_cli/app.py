@@ -14,8 +14,8 @@ import attrs
 import click
 
 from .. import __version__
+from .._checks import LARGEST
 from ..errors import ConfigurationError
-from ..settings import LARGEST
 from .exits import Exit, RefusedError
 from .interrupts import as_ctrl_c
 from .outputs import print_lines

@@ -10,10 +10,11 @@ from urllib.parse import urlsplit
 import attrs
 
 from .. import OneAutoClient, RateLimit, RetryPolicy, Timeouts
+from .._address import SANDBOX_URL, find_base_url, is_loopback
+from .._key import api_key_from_file, find_api_key
 from ..endpoints import CAR_BIDIRECTIONAL_CHARGING, VAN_BIDIRECTIONAL_CHARGING
 from ..errors import ConfigurationError
 from ..ledger import SqliteLedger
-from ..settings import SANDBOX_URL, api_key_from_file, find_api_key, find_base_url, is_loopback
 from ..transport import HTTP11Transport
 from .exits import Exit, RefusedError
 from .progress import warn

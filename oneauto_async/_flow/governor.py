@@ -13,10 +13,11 @@ from contextlib import contextmanager
 
 import attrs
 
+from .._checks import require_clock, require_kind
 from ..clock import Clock, SystemClock
 from ..errors import OneAutoError
 from ..events import CircuitChanged, GateShut, Observer, QuotaUsedUp, Throttled, tell
-from ..settings import RateLimit, require_clock, require_kind
+from ..settings import RateLimit
 from .bucket import TokenBucket
 from .calls import Grant
 from .circuit import Circuit

@@ -15,11 +15,12 @@ import attrs
 import httpx
 
 from .._classify import Flaw, Headers, excerpt
+from .._key import Secret
 from .._recent import Recent
 from ..clock import Clock
 from ..endpoints import Endpoint
 from ..errors import Billing
-from ..settings import Secret, Timeouts
+from ..settings import Timeouts
 from .decoding import decode
 from .http11 import HTTP11Transport
 from .masking import Mask

@@ -8,7 +8,7 @@ from collections.abc import Generator, Iterator
 from functools import cached_property
 
 from .._classify import Headers
-from ..settings import Secret
+from .._key import Secret
 
 SHORTEST_MASKED_KEY = 12
 """A shorter key may occur in an answer by chance, and an answer must not be changed; real keys have 20 and more."""

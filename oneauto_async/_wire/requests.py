@@ -8,8 +8,9 @@ from urllib.parse import quote
 import attrs
 import httpx
 
+from .._key import Secret
 from ..endpoints import Endpoint
-from ..settings import Secret, Timeouts
+from ..settings import Timeouts
 from .dialing import Origin
 from .http11 import origin_of, request_head
 from .record import EXTENSION, FlightRecord

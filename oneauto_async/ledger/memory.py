@@ -13,9 +13,9 @@ from typing import Any, Self
 
 import attrs
 
+from .._checks import require_seconds
 from ..clock import Clock
 from ..errors import Billing, LedgerError
-from ..settings import require_seconds
 from ._books import Answer, Books, Owned
 from .records import (
     Claim,

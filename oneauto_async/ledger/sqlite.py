@@ -15,10 +15,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
+from .._checks import require_seconds
 from .._waiting import see_through, start
 from ..clock import Clock
 from ..errors import Billing, ConfigurationError, LedgerError
-from ..settings import require_seconds
 from ._groups import Groups, require_own_loop
 from ._orders import Claiming, Settling
 from ._threads import Threads

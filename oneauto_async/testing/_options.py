@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
+from .._checks import require_whole
 from ..errors import ConfigurationError
-from ..settings import RateLimit, require_whole
+from ..settings import RateLimit
 from ._gateway import SimulatedAnswer, gateway_answer
 
 if TYPE_CHECKING:

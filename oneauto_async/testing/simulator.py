@@ -20,8 +20,9 @@ from urllib.parse import parse_qs
 
 import attrs
 
+from .._checks import require_whole
 from ..endpoints import CAR_BIDIRECTIONAL_CHARGING, VAN_BIDIRECTIONAL_CHARGING
-from ..settings import RateLimit, require_whole
+from ..settings import RateLimit
 from ._asgi import Message, Receive, Send, hung_up_within, send_response
 from ._gateway import SimulatedAnswer, envelope, gateway_answer, support_headers
 from ._limits import KeyLimits

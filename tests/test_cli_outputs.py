@@ -45,11 +45,12 @@ from oneauto_async._cli.book import Book
 from oneauto_async._cli.exits import Exit, RefusedError, worst
 from oneauto_async._cli.inputs import read_ids
 from oneauto_async._cli.job import Job
-from oneauto_async._cli.outputs import FileSink, HeldSink, StreamSink, file_sink, stdout_sink
+from oneauto_async._cli.outputs import FileSink, file_sink
 from oneauto_async._cli.progress import printable
 from oneauto_async._cli.reaching import Settings
 from oneauto_async._cli.records import COLUMNS, FIELDS, FORMATS, exit_of, record_of
 from oneauto_async._cli.rest import rest_paths, write_rest
+from oneauto_async._cli.stdout import HeldSink, StreamSink, stdout_sink
 from oneauto_async._cli.terminal import print_table
 
 if TYPE_CHECKING:

@@ -18,9 +18,9 @@ from .._checks import LARGEST
 from ..errors import ConfigurationError
 from .exits import Exit, RefusedError
 from .interrupts import as_ctrl_c
-from .outputs import print_lines
 from .progress import printable, say
 from .purse import CURRENCIES, Purse
+from .stdout import print_lines
 
 if TYPE_CHECKING:
     from .reaching import Settings

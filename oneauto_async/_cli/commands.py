@@ -12,9 +12,10 @@ from .estimating import estimate, require_means
 from .exits import Exit, RefusedError
 from .inputs import checked_arguments, read_ids
 from .job import Job
-from .outputs import checked_target, file_sink, print_lines, stdout_sink
+from .outputs import checked_target, file_sink
 from .rest import rest_paths
 from .running import run
+from .stdout import print_lines, stdout_sink
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -14,10 +14,10 @@ from ..errors import ConfigurationError, LedgerError
 from ..ledger import Entry, Service, Spending, SqliteLedger, State
 from ..ledger.records import moment_text
 from .exits import Exit, RefusedError
-from .outputs import require_stdout, silence_stdout, write_stdout
 from .progress import counted, printable
 from .purse import is_there
 from .records import Format, Record, flat_formats
+from .stdout import require_stdout, silence_stdout, write_stdout
 
 __all__ = ["MEMBERS", "export", "resolve", "show", "verify"]
 

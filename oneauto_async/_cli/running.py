@@ -14,13 +14,14 @@ from .book import is_damaged
 from .earlier import holds_answer, may_hold_more
 from .estimating import require_leave
 from .exits import Exit, RefusedError, worst
-from .outputs import FileSink, HeldSink, StreamSink, silence_stdout, write_stdout
+from .outputs import FileSink
 from .progress import Standing, counted, printable, say
 from .reaching import client_for
 from .records import FORMATS
 from .report import beginning, how_to_go_on, unread
 from .report import lines as report_lines
 from .rest import write_rest
+from .stdout import HeldSink, StreamSink, silence_stdout, write_stdout
 from .watching import progress_on
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from ..testing import SIMULATOR_KEY, SPECIAL_IDS, Outage, Simulator, serve
 from .exits import Exit, RefusedError
 from .interrupts import endings, handled
-from .outputs import print_lines
 from .progress import counted, say
+from .stdout import print_lines
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -60,7 +60,7 @@ from oneauto_async.ledger import (
     _groups,
 )
 from oneauto_async.ledger._pace import FEW
-from oneauto_async.ledger._sqlite import connecting, owners, reader, schema, store, writer
+from oneauto_async.ledger._sqlite import connecting, owners, reader, schema, spending, writer
 from oneauto_async.testing import VirtualClock
 
 asynchronous = pytest.mark.asyncio
@@ -748,13 +748,13 @@ MOMENT = 1_780_012_800.0 - 4_000
 async def test_the_part_of_a_day_is_counted_once(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not for each claim, for as long as nobody else writes: the day may have a great many entries."""
     counts: list[float] = []
-    count = store._of_part
+    count = spending.count_part
 
     def counted(connection: sqlite3.Connection, account: str, host: str, since: float) -> Spending:
         counts.append(since)
         return count(connection, account, host, since)
 
-    monkeypatch.setattr(store, "_of_part", counted)
+    monkeypatch.setattr(spending, "count_part", counted)
     async with SqliteLedger(path) as ledger:
         await bought(ledger, key("first"))
         limit = Limit(most=100, since=time.time() - 1.5)
@@ -1097,11 +1097,11 @@ async def test_a_damaged_entry_is_shown_and_holds_up_no_other(path: Path, damage
     async with SqliteLedger(path, read_only=read_only) as ledger:
         found = await entries_of(ledger)
         verification = await ledger.verify()
-        spending = await ledger.spending("default", "api.example", since=1.5)
+        spent = await ledger.spending("default", "api.example", since=1.5)
     assert [entry.is_intact for entry in found] == [True, False, True]
     assert verification.damaged == (2,)
     assert any("entry 2: damaged" in problem for problem in verification.problems)
-    assert spending.spent == 3
+    assert spent.spent == 3
 
 
 @pytest.mark.parametrize("damage", [damage for damage in DAMAGES if "vehicle_id" not in damage])

@@ -18,7 +18,8 @@ from .connecting import connect, patiently, translated
 from .departed import NOBODY, Departed
 from .looking import open_to_look
 from .rows import ENTRY, entry_from, past_from, share_of
-from .store import number_of, require_sound_services, spending_of
+from .services import number_of, require_sound_services
+from .spending import spending_of
 from .sweeping import sweep
 
 ROWS = 500

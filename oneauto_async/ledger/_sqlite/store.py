@@ -12,8 +12,6 @@ import math
 import sqlite3
 from collections import defaultdict
 from collections.abc import Iterable
-from datetime import UTC, datetime
-from functools import lru_cache
 from typing import Any
 
 import attrs
@@ -21,10 +19,12 @@ import attrs
 from ...errors import Billing, LedgerError
 from .._books import Answer, Owned
 from ..records import Claim, Entry, LedgerKey, Service, Settlement, Spending, State
-from ..rules import DAY, minus, plus, share, times
+from ..rules import minus, share
 from . import owners
 from .portions import among, insert
 from .rows import ENTRY, PAST, entry_from, is_moment, owned_from, share_of
+from .services import number_of
+from .spending import Sums
 
 _HISTORIES = """
     SELECT vehicle_id, seq, state, billing, settled_at, owner FROM lookups
@@ -44,61 +44,10 @@ _SETTLE = """
 
 _KEEP = "INSERT OR REPLACE INTO answers (seq, checksum, flaw, headers, raw)"
 
-_ADD_SPENDING = """
-    INSERT INTO spending (service, day, billed, in_doubt, under_way) VALUES (?, ?, ?, ?, ?)
-    ON CONFLICT (service, day) DO UPDATE SET
-        billed = billed + excluded.billed,
-        in_doubt = in_doubt + excluded.in_doubt,
-        under_way = under_way + excluded.under_way
-"""
-
-_SPENT = """
-    SELECT total(billed), total(in_doubt), total(under_way) FROM spending JOIN services USING (service)
-    WHERE account = ? AND host = ?
-"""
-
-_SPENT_WITHIN = """
-    SELECT state, billing, count(*) FROM lookups JOIN services USING (service)
-    WHERE account = ? AND host = ? AND claimed_at >= ? AND claimed_at < ? GROUP BY state, billing
-"""
-
-
-_SERVICES = "SELECT service, account, host, endpoint FROM services"
-_IN_TABLE, _IN_INDEX = f"{_SERVICES} NOT INDEXED", f"{_SERVICES} INDEXED BY sqlite_autoindex_services_1"
-_DISAGREEING_SERVICES = f"""
-    SELECT * FROM ({_IN_TABLE} EXCEPT {_IN_INDEX}) UNION ALL SELECT * FROM ({_IN_INDEX} EXCEPT {_IN_TABLE})
-"""
-
 _UNDER_WAY = Spending(under_way=1)
 
 LAST_SEQ = 2**63 - 1
 """The last entry that SQLite has a number for."""
-
-MOST_PARTS = 16
-"""Parts of days that are remembered: one for each budget that begins within a day."""
-
-
-@attrs.define
-class _Part:
-    """What the entries of a part of a day add up to. Counting them takes long, and is done for each claim.
-
-    Attributes:
-        services: those whose entries count, by their numbers.
-        since, until: the moments from which on, and before which, they were claimed.
-        version: of the file as other connections have left it: when it is another, this is to be counted anew.
-        spending: the sum, which follows what this connection changes.
-    """
-
-    services: frozenset[int]
-    since: float
-    until: float
-    version: int
-    spending: Spending
-
-    def count(self, service: int, moment: float, change: Spending) -> None:
-        """Follow a change."""
-        if service in self.services and self.since <= moment < self.until:
-            self.spending = plus(self.spending, change)
 
 
 class SqliteStore:
@@ -108,14 +57,13 @@ class SqliteStore:
         self._connection = connection
         self._execute = connection.execute
         self._services: dict[Service, int] = {}
-        self._uncounted: defaultdict[tuple[int, str], Spending] = defaultdict(Spending)
+        self._sums = Sums(connection)
         self._added: list[tuple[Any, ...]] = []
         self._settled: list[tuple[Any, ...]] = []
         self._kept: list[tuple[Any, ...]] = []
         self._next_seq: int | None = None
         self._foreseen: dict[tuple[int, str], list[Any]] = {}
         self._standing: set[int] = set()
-        self._parts: dict[tuple[str, str, float], _Part] = {}
 
     # A transaction begins and ends.
 
@@ -133,14 +81,15 @@ class SqliteStore:
     def write(self) -> None:
         """Write what is left to write; the transaction may end."""
         self._write_entries()
-        self._write_spending()
+        self._sums.write()
         self._forget_foreseen()
         self._next_seq = None  # other processes add entries as well
 
     def forget(self) -> None:
         """Drop what was known of a transaction that was undone."""
-        for left in (self._services, self._uncounted, self._added, self._settled, self._kept, self._parts):
+        for left in (self._services, self._added, self._settled, self._kept):
             left.clear()
+        self._sums.forget()
         self._forget_foreseen()
         self._next_seq = None
 
@@ -192,7 +141,7 @@ class SqliteStore:
         self._added.append(
             (seq, service, key.vehicle_id, state.value, billing.value, owner, int(sending), claimed_at, sent_at)
         )
-        self._count(service, claimed_at, _UNDER_WAY)
+        self._sums.count(service, claimed_at, _UNDER_WAY)
         return seq
 
     def _new_seq(self) -> int:
@@ -223,7 +172,7 @@ class SqliteStore:
         self._forget_foreseen()  # it may be an entry of any id
         service, claimed_at, before = self._before(seq)
         self._end(seq, settlement, answer, now)
-        self._count(service, claimed_at, minus(share(settlement.state, settlement.billing), before))
+        self._sums.count(service, claimed_at, minus(share(settlement.state, settlement.billing), before))
 
     def settle_claim(self, claim: Claim, settlement: Settlement, answer: Answer | None, now: float) -> None:
         if claim.seq not in self._standing:  # this process may have been taken for gone, and another has settled it
@@ -234,7 +183,7 @@ class SqliteStore:
         self._foreseen.pop((service, claim.key.vehicle_id), None)
         self._end(claim.seq, settlement, answer, now)
         after = share(settlement.state, settlement.billing)
-        self._count(service, claim.claimed_at, minus(after, _UNDER_WAY))
+        self._sums.count(service, claim.claimed_at, minus(after, _UNDER_WAY))
 
     def _end(self, seq: int, settlement: Settlement, answer: Answer | None, now: float) -> None:
         self._settled.append(
@@ -261,45 +210,9 @@ class SqliteStore:
 
     # Spending.
 
-    def _count(self, service: int, moment: float, change: Spending) -> None:
-        place = (service, day_of(moment))
-        self._uncounted[place] = plus(self._uncounted[place], change)
-        for part in self._parts.values():
-            part.count(service, moment, change)
-
-    def _write_spending(self) -> None:
-        """Write the changes that were counted since the last time: a row or two for a whole group of orders."""
-        for (service, day), change in self._uncounted.items():
-            self._execute(
-                _ADD_SPENDING,
-                (service, day, change.billed, change.in_doubt, change.under_way),
-            )
-        self._uncounted.clear()
-
     def spending(self, account: str, host: str, since: float | None) -> Spending:
         self._write_entries()
-        self._write_spending()
-        if since is None:
-            return spending_of(self._connection, account, host, None)
-        return plus(_of_whole_days(self._connection, account, host, since), self._of_part(account, host, since))
-
-    def _of_part(self, account: str, host: str, since: float) -> Spending:
-        """Return what a part of a day adds up to; it is counted anew only if others have changed the file meanwhile."""
-        (version,) = self._execute("PRAGMA data_version").fetchone()
-        part = self._parts.get((account, host, since))
-        if part is None or part.version != version:
-            part = self._counted(account, host, since, version)
-        return part.spending
-
-    def _counted(self, account: str, host: str, since: float, version: int) -> _Part:
-        if len(self._parts) >= MOST_PARTS:
-            self._parts.clear()
-        rows = self._execute("SELECT service FROM services WHERE account = ? AND host = ?", (account, host)).fetchall()
-        services = frozenset(service for (service,) in rows)
-        spending = _of_part(self._connection, account, host, since)
-        part = _Part(services, since, _midnight_after(since), version, spending)
-        self._parts[account, host, since] = part
-        return part
+        return self._sums.of(account, host, since)
 
     # Owners.
 
@@ -314,69 +227,6 @@ class SqliteStore:
         if number is None:
             names = attrs.astuple(service)
             self._execute("INSERT OR IGNORE INTO services (account, host, endpoint) VALUES (?, ?, ?)", names)
-            self._parts.clear()  # it may be one more whose entries count
+            self._sums.service_added()
             number = self._services[service] = number_of(self._connection, service) or 0
         return number
-
-
-def require_sound_services(connection: sqlite3.Connection) -> None:
-    """Raise `LedgerError` if the list of services is damaged.
-
-    A service that is not found would make every answer look new, and the account as if it had spent nothing. SQLite
-    keeps the list twice, in a table and in its index: they must agree.
-    """
-    if connection.execute(_DISAGREEING_SERVICES).fetchone() is not None:
-        raise LedgerError("it is damaged where it lists the services it was asked for: restore a backup")
-
-
-def number_of(connection: sqlite3.Connection, service: Service) -> int | None:
-    """Return the number a service has in the tables, or ``None`` if nothing was ever asked of it."""
-    question = "SELECT service FROM services WHERE account = ? AND host = ? AND endpoint = ?"
-    row = connection.execute(question, attrs.astuple(service)).fetchone()
-    return None if row is None else row[0]
-
-
-def spending_of(connection: sqlite3.Connection, account: str, host: str, since: float | None) -> Spending:
-    """Add up whole days from their sums, and the part of a day that ``since`` begins in from its entries."""
-    if since is None:
-        return _spending(connection.execute(_SPENT, (account, host)).fetchone())
-    return plus(_of_whole_days(connection, account, host, since), _of_part(connection, account, host, since))
-
-
-def _of_whole_days(connection: sqlite3.Connection, account: str, host: str, since: float) -> Spending:
-    first = day_of(_midnight_after(since))
-    return _spending(connection.execute(f"{_SPENT} AND day >= ?", (account, host, first)).fetchone())
-
-
-def _of_part(connection: sqlite3.Connection, account: str, host: str, since: float) -> Spending:
-    total = Spending()
-    rows = connection.execute(_SPENT_WITHIN, (account, host, since, _midnight_after(since))).fetchall()
-    for state, billing, count in rows:
-        total = plus(total, times(count, share_of(state, billing)))
-    return total
-
-
-def _midnight_after(moment: float) -> float:
-    """Return the midnight that ends the day of a moment, or the moment itself if it is one."""
-    return -(-moment // DAY) * DAY
-
-
-def _spending(row: tuple[float, float, float]) -> Spending:
-    billed, in_doubt, under_way = map(int, row)
-    return Spending(billed=billed, in_doubt=in_doubt, under_way=under_way)
-
-
-def day_of(moment: float) -> str:
-    """Name the day (UTC) of a moment, so that the names sort; a damaged one is before all days.
-
-    There it changes the sum of all days, and of no budget that begins on one.
-    """
-    try:
-        return _name_of_day(moment // DAY)
-    except (TypeError, ValueError, OverflowError, OSError):
-        return ""
-
-
-@lru_cache
-def _name_of_day(number: float) -> str:
-    return datetime.fromtimestamp(number * DAY, UTC).date().isoformat()

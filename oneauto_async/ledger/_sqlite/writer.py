@@ -17,7 +17,8 @@ from .._pace import Timing
 from . import owners
 from .connecting import connect, migrate, patiently, require_ours, transaction, translated
 from .file import Identity, close_to_others, companions, prepare
-from .store import SqliteStore, require_sound_services
+from .services import require_sound_services
+from .store import SqliteStore
 
 Order: TypeAlias = Callable[[Books], Any]
 

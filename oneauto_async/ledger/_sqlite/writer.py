@@ -82,7 +82,8 @@ class Writer:
             self._store.forget()
             raise
         self._books.committed()
-        self.timing = Timing(fixed=time.perf_counter() - began - took, orders=took)
+        if orders:  # a sign of life is no group
+            self.timing = Timing(fixed=time.perf_counter() - began - took, orders=took)
         return results
 
     def _foresee(self, orders: Sequence[Order]) -> None:

@@ -108,6 +108,13 @@ def is_test(block: Block) -> bool:
     return re.search(r"^(async )?def test_", block.text, re.MULTILINE) is not None
 
 
+@pytest.mark.parametrize("page", with_blocks("python"), ids=name_of)
+def test_the_simulators_ids_are_asked_of_the_simulator_alone(page: Path) -> None:
+    """Whoever has a key and tries a page pays for no nonsense."""
+    for block in blocks(page, "python"):
+        assert "SIM-" not in block.text or "simulat" in block.text.lower() or "oneauto_" in block.text, block.line
+
+
 # Running it.
 
 

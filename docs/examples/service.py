@@ -54,7 +54,7 @@ def make_app(client_factory: Callable[[], OneAutoClient] = new_client) -> FastAP
             case NoData():
                 raise HTTPException(404, "the vendor has no data for this vehicle")
             case Failed(error=error) | InDoubt(error=error) | NotSent(error=error):
-                # 503 invites to ask again, so it is only for what that may help and cannot by itself charge twice.
+                # 503 invites another try, so it is only for what that may help and cannot by itself charge twice.
                 raise HTTPException(503 if error.retryable else 502, str(error))
 
     return app

@@ -14,6 +14,9 @@ from .errors import ConfigurationError
 LIVE_URL = "https://api.oneautoapi.com"
 SANDBOX_URL = "https://sandbox.oneautoapi.com"
 
+SIMULATED_URL = "https://simulator.invalid"
+"""A simulator in this process: a name that no resolver knows, so that nothing else can be reached by it."""
+
 
 def find_base_url(base_url: str | None, sandbox: bool | None, environ: Mapping[str, str] = os.environ) -> str:
     """Find the address: the arguments, else ``ONEAUTO_BASE_URL`` or ``ONEAUTO_SANDBOX``, else the live service.

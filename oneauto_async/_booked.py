@@ -390,7 +390,7 @@ class BookedLookup(Lookup[T]):
         return attrs.evolve(end, headers=tuple(reply.headers), raw=reply.body, flaw=flaw)
 
 
-class Books(Accounts):
+class ClientBooks(Accounts):
     """The accounts of one client, and the lookups that keep them."""
 
     def lookup(

@@ -9,7 +9,7 @@ import attrs
 
 from .errors import ConfigurationError
 
-LARGEST = 1e9
+LARGEST_SETTING = 1e9
 """No setting is larger: as seconds, thirty years."""
 
 LONGEST_LABEL = 200
@@ -21,10 +21,10 @@ def number(low: float, *, inclusive: bool = False) -> Callable[[Any, attrs.Attri
 
     def check(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
         name = f"{type(instance).__name__}.{attribute.name}"
-        usable = isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= LARGEST
+        usable = isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= LARGEST_SETTING
         if not usable or (value == low and not inclusive):
             bound = "at least" if inclusive else "more than"
-            most = f"{LARGEST:,.0f}"
+            most = f"{LARGEST_SETTING:,.0f}"
             raise ConfigurationError(f"{name} must be a number of {bound} {low:g}, up to {most}, got {shown(value)}")
 
     return check
@@ -36,8 +36,8 @@ def whole(low: int) -> Callable[[Any, attrs.Attribute[Any], Any], None]:
     def check(instance: object, attribute: attrs.Attribute[Any], value: Any) -> None:
         name = f"{type(instance).__name__}.{attribute.name}"
         require_whole(name, value, low)
-        if value > LARGEST:
-            raise ConfigurationError(f"{name} must be at most {LARGEST:,.0f}")
+        if value > LARGEST_SETTING:
+            raise ConfigurationError(f"{name} must be at most {LARGEST_SETTING:,.0f}")
 
     return check
 
@@ -79,7 +79,7 @@ def shown(value: object) -> str:
 
 def require_seconds(name: str, value: object) -> None:
     """Raise `ConfigurationError` unless the value is ``None`` or a finite number of seconds above 0."""
-    usable = isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= LARGEST
+    usable = isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= LARGEST_SETTING
     if value is not None and not usable:
-        most = f"{LARGEST:,.0f}"
+        most = f"{LARGEST_SETTING:,.0f}"
         raise ConfigurationError(f"{name} must be a number of seconds above 0, up to {most}, got {shown(value)}")

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeVar, overload
 import attrs
 import httpx
 
-from ._address import find_base_url
+from ._address import SIMULATED_URL, find_base_url
 from ._arguments import callables, require_countable, require_ledger, require_many
 from ._batch import Batch, Ids
 from ._checks import require_clock, require_kind, require_label, require_seconds, require_whole
@@ -38,7 +38,7 @@ from .outcomes import Outcome, Plan
 from .settings import Budget, RateLimit, RetryPolicy, Timeouts
 
 if TYPE_CHECKING:  # loaded only by a client that has a ledger or a budget
-    from ._booked import Books
+    from ._booked import ClientBooks
     from ._bookkeeping import Wishes
     from ._flow.budget import Meter
     from .ledger.protocol import Ledger
@@ -48,9 +48,6 @@ T = TypeVar("T")
 UNCLAIMED_PER_SLOT = 100
 """Unclaimed outcomes held per slot: room for many batches left at once, and an end to what a service that never asks
 again can pile up."""
-
-SIMULATED_URL = "https://simulator.invalid"
-"""A name that no resolver knows: should the in-process transport ever be left out, nothing can be reached."""
 
 _log = logging.getLogger("oneauto_async")
 
@@ -140,7 +137,7 @@ class OneAutoClient:
         self._http_client: httpx.AsyncClient | None = None
         self._tools: Tools | None = None
         self._keeps_books = budget is not None or ledger is not None
-        self._books: Books | None = None
+        self._books: ClientBooks | None = None
         self._closing: asyncio.Task[None] | None = None
 
     @classmethod
@@ -201,12 +198,12 @@ class OneAutoClient:
             self._loop = None  # as if it had never been entered
             raise
 
-    def _opened_books(self) -> Books:
+    def _opened_books(self) -> ClientBooks:
         """Return the books; a client without a ledger or a budget has some only for a batch's budget."""
         if self._books is None:
-            from ._booked import Books
+            from ._booked import ClientBooks
 
-            self._books = Books(
+            self._books = ClientBooks(
                 self._ledger,
                 self._budget,
                 account=self._account,

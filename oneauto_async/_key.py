@@ -36,8 +36,19 @@ class Secret:
         raise TypeError("an API key is not pickled or copied; make a new client where you need one")
 
 
-def find_api_key(argument: str | None, environ: Mapping[str, str] = os.environ) -> Secret:
+NO_KEY = (
+    "no API key: set ONEAUTO_API_KEY (or ONEAUTO_API_KEY_FILE to a file that holds it), or pass api_key=…; "
+    "to try the library without one, use OneAutoClient.simulated()"
+)
+
+
+def find_api_key(argument: str | None, environ: Mapping[str, str] = os.environ, *, missing: str = NO_KEY) -> Secret:
     """Find the key: the argument, else ``ONEAUTO_API_KEY`` or ``ONE_AUTO_API_KEY``, else ``ONEAUTO_API_KEY_FILE``.
+
+    Arguments:
+        argument: what was given.
+        environ: the environment.
+        missing: what to say if there is none.
 
     Raises:
         ConfigurationError: no key, two different ones, or one that cannot be sent. The key is never in the message.
@@ -51,10 +62,7 @@ def find_api_key(argument: str | None, environ: Mapping[str, str] = os.environ) 
         return _checked_key(environ[names[0]], names[0])
     if path := environ.get("ONEAUTO_API_KEY_FILE"):
         return api_key_from_file(Path(path))
-    raise ConfigurationError(
-        "no API key: set ONEAUTO_API_KEY (or ONEAUTO_API_KEY_FILE to a file that holds it), or pass api_key=…; "
-        "to try the library without one, use OneAutoClient.simulated()"
-    )
+    raise ConfigurationError(missing)
 
 
 def api_key_from_file(path: Path) -> Secret:

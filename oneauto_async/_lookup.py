@@ -251,7 +251,7 @@ class Lookup(Generic[T]):
             self.record, self.attempts = None, self.attempts - 1
 
     def _may_leave(self) -> bool:
-        return self.tools.governor.lets_leave(self.grant)
+        return self.tools.governor.lets_leave()
 
     def _left(self, _moment: float) -> None:
         """Tell the governor by its own clock: that of the transport may count from somewhere else."""

@@ -19,6 +19,7 @@ from ._flow.retry import Ended
 from ._retry_after import RetryAfter
 from ._wire.exchange import Lost, Unsent
 from .errors import (
+    VENDOR_CONTACT,
     AccessDeniedError,
     Billing,
     BudgetExceededError,
@@ -39,9 +40,6 @@ from .outcomes import Failed, InDoubt, NoData, NotSent, NotSentReason, Outcome, 
 
 T = TypeVar("T")
 E = TypeVar("E", bound=OneAutoError)
-
-CONTACT = "help@oneautoapi.com"
-"""The vendor's own contact for a service that stays unavailable, from its page on status codes."""
 
 
 _BILLING_TEXTS = {Billing.BILLED: "billed", Billing.NOT_BILLED: "not billed", Billing.UNKNOWN: "billing unknown"}
@@ -191,7 +189,9 @@ def _error(ended: Ended, facts: Facts) -> OneAutoError:
         case QuotaUsedUp(text=text):
             return facts.error(QuotaExceededError, f"HTTP {status}: the key's quota is used up", text)
         case Unavailable(retry_after=wait, text=text):
-            headline = f"HTTP {status}: the service is unavailable; if it stays so, the vendor's contact is {CONTACT}"
+            headline = (
+                f"HTTP {status}: the service is unavailable; if it stays so, the vendor's contact is {VENDOR_CONTACT}"
+            )
             return _waiting_error(ServiceUnavailableError, headline, wait, text, facts)
         case Denied(reason=reason, text=text):
             return _denied(reason, text, facts)

@@ -214,6 +214,10 @@ class QuotaExceededError(ResponseError):
     """429, the key's quota for the day, week or month is used up. Not charged; a batch stops."""
 
 
+VENDOR_CONTACT = "help@oneautoapi.com"
+"""The vendor's own contact for a service that stays unavailable, from its page on status codes."""
+
+
 class ServiceUnavailableError(ResponseError):
     """500 or 503. Not charged. The vendor's contact for a lasting outage is help@oneautoapi.com.
 

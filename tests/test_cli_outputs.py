@@ -334,7 +334,7 @@ def test_a_ledger_is_no_output(tmp_path: Path) -> None:
 
 def test_a_table_is_not_written_to_a_file(tmp_path: Path) -> None:
     """--format table is for eyes."""
-    with pytest.raises(RefusedError, match="CSV or JSON Lines"):
+    with pytest.raises(RefusedError, match="a table is for a terminal"):
         file_sink(tmp_path / "out.csv", "table", 1)
 
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from support.examples import examples
 from support.raw import ANSWER, http, split
 
-from oneauto_async._wire.connection import Connection, Patience
+from oneauto_async._wire.connection import Allowed, Connection
 from oneauto_async._wire.reading import Bounds, ResponseReader
 from oneauto_async.transport import FlightRecord, Stage
 
@@ -54,9 +54,9 @@ class Line:
     ends: list[Connection]
     record: FlightRecord = attrs.field(factory=FlightRecord)
 
-    def ask(self, patience: Patience | None = None) -> asyncio.Task[ResponseReader]:
+    def ask(self, patience: Allowed | None = None) -> asyncio.Task[ResponseReader]:
         """Start an exchange."""
-        patience = Patience() if patience is None else patience
+        patience = Allowed() if patience is None else patience
         return asyncio.create_task(self.connection.exchange(REQUEST, self.record, patience))
 
 
@@ -210,7 +210,7 @@ async def test_patience_ends(limits: dict[str, float]) -> None:
     now = asyncio.get_running_loop().time()
     line = open_line()
     with pytest.raises(httpx.ReadTimeout):
-        await line.ask(Patience(**{name: value + (now if name == "until" else 0) for name, value in limits.items()}))
+        await line.ask(Allowed(**{name: value + (now if name == "until" else 0) for name, value in limits.items()}))
     assert line.wire.aborted
     assert line.record.stage is Stage.SENT
 
@@ -220,7 +220,7 @@ async def test_nothing_is_written_once_the_deadline_has_come() -> None:
     """Getting the connection took too long; it is as good as it was."""
     line = open_line()
     with pytest.raises(httpx.ConnectTimeout):
-        await line.ask(Patience(until=asyncio.get_running_loop().time()))
+        await line.ask(Allowed(until=asyncio.get_running_loop().time()))
     assert line.wire.written == b""
     assert line.record.stage is Stage.NOT_SENT
     assert repr(line.connection) == "<Connection idle, 0 served>"
@@ -232,7 +232,7 @@ async def test_each_byte_renews_the_patience_with_silence_but_not_the_deadline()
     """A drip outlives the first and not the second."""
     loop = asyncio.get_running_loop()
     line = open_line()
-    asking = line.ask(Patience(until=loop.time() + 0.5, silence=0.2))
+    asking = line.ask(Allowed(until=loop.time() + 0.5, silence=0.2))
     await asyncio.sleep(0)
     line.connection.data_received(http(200, b" " * 2000)[:-1990])
     dripped = 0

@@ -14,7 +14,7 @@ import attrs
 import click
 
 from .. import __version__
-from .._checks import LARGEST
+from .._checks import LARGEST_SETTING
 from ..errors import ConfigurationError
 from .exits import Exit, RefusedError
 from .interrupts import as_ctrl_c
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 __all__ = ["run"]
 
 Command: TypeAlias = Callable[..., Exit]
+
+RECORD_FORMATS = ["table", "jsonl", "csv"]
 
 _EPILOG = (
     "Exit codes: 0 all answered, 1 some failed, 2 usage, 3 key, 4 budget or quota, 5 in doubt (may have been "
@@ -125,7 +127,7 @@ def _cli(context: click.Context) -> Exit | None:
 _SHARED = (
     click.option(
         "--rate",
-        type=click.FloatRange(0, LARGEST, min_open=True),
+        type=click.FloatRange(0, LARGEST_SETTING, min_open=True),
         help="Calls per second your key allows; unknown if not given.",
     ),
     click.option(
@@ -149,7 +151,7 @@ _SHARED = (
     ),
     click.option(
         "--drain",
-        type=click.FloatRange(0, LARGEST),
+        type=click.FloatRange(0, LARGEST_SETTING),
         default=5.0,
         show_default=True,
         help="Seconds to wait for calls under way when a run ends early, as after Ctrl-C.",
@@ -235,7 +237,7 @@ _OF_MONEY = (
     ),
     click.option(
         "--max-age",
-        type=click.FloatRange(0, LARGEST, min_open=True),
+        type=click.FloatRange(0, LARGEST_SETTING, min_open=True),
         metavar="SECONDS",
         help="Buy again what the ledger has held for longer.",
     ),
@@ -248,7 +250,7 @@ _OF_LOOKUP = (
     click.option(
         "--format",
         "form",
-        type=click.Choice(["table", "jsonl", "csv"]),
+        type=click.Choice(RECORD_FORMATS),
         help="[default: table on a terminal, else jsonl]",
     ),
     click.option(
@@ -266,7 +268,7 @@ def _of_output(*, output: str, form: str) -> tuple[Callable[[Command], Command],
     """Return the options about the output of `bulk`, with their help: `estimate` takes them and writes nothing."""
     return (
         click.option("-o", "--output", metavar="OUTPUT", help=output),
-        click.option("--format", "form", type=click.Choice(["table", "jsonl", "csv"]), help=form),
+        click.option("--format", "form", type=click.Choice(RECORD_FORMATS), help=form),
     )
 
 
@@ -440,7 +442,7 @@ def _run_bulk(
     dry_run: bool,
     **options: Any,
 ) -> Exit:
-    place = None if output in (None, "-") else Path(output or "")
+    place = None if output is None or output == "-" else Path(output)
     settings = _settings(beside=place, **options)
     from .commands import bulk
 
@@ -512,7 +514,7 @@ def _ledger_resolve(path: Path, ids: tuple[str, ...], billed: bool, not_billed: 
 @click.option("--port", type=click.IntRange(0, 65535), default=8080, show_default=True, help="0 for any free one.")
 @click.option(
     "--rate",
-    type=click.FloatRange(0, LARGEST, min_open=True),
+    type=click.FloatRange(0, LARGEST_SETTING, min_open=True),
     help="Calls per second the key allows; no limit if not given.",
 )
 @click.option(
@@ -525,7 +527,7 @@ def _ledger_resolve(path: Path, ids: tuple[str, ...], billed: bool, not_billed: 
 @click.option("--quota", type=click.IntRange(min=0), help="Calls the key allows in all.")
 @click.option(
     "--latency",
-    type=click.FloatRange(0, LARGEST),
+    type=click.FloatRange(0, LARGEST_SETTING),
     default=0.05,
     show_default=True,
     help="Seconds the backend takes; refusals come at once.",

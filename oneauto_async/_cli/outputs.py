@@ -51,6 +51,8 @@ def file_sink(output: Path, form: str | None, rows: int) -> FileSink:
         RefusedError: the file cannot be written, or no format is known for it.
     """
     target = checked_target(output)
+    if form == "table":
+        raise RefusedError(f"{output}: a table is for a terminal: leave --format out, or give csv or jsonl")
     form = form or _SUFFIXES.get(output.suffix.lower())
     if form not in FORMATS:
         raise RefusedError(

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import attrs
 
 from .. import OneAutoClient, RateLimit, RetryPolicy, Timeouts
-from .._address import SANDBOX_URL, find_base_url, is_loopback
+from .._address import SANDBOX_URL, SIMULATED_URL, find_base_url, is_loopback
 from .._key import api_key_from_file, find_api_key
 from ..endpoints import CAR_BIDIRECTIONAL_CHARGING, VAN_BIDIRECTIONAL_CHARGING
 from ..errors import ConfigurationError
@@ -29,8 +29,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Settings", "client_for", "planning_client", "require_key"]
 
-SIMULATED_URL = "https://simulator.invalid"
-"""What the private simulator is called: a name that no resolver knows."""
+NO_KEY = (
+    "no API key: set ONEAUTO_API_KEY, or ONEAUTO_API_KEY_FILE to a file that holds it, or give --key-file FILE; "
+    "to try without one, --simulate"
+)
 
 SIMULATED_LATENCY = (0.02, 0.06)
 """Seconds the private simulator takes over an answer."""
@@ -186,9 +188,9 @@ class _Rerouted(HTTP11Transport):
 def _key(key_file: Path | None) -> str:
     """Find the key in the file or the environment."""
     try:
-        return (find_api_key(None) if key_file is None else api_key_from_file(key_file)).reveal()
+        return (find_api_key(None, missing=NO_KEY) if key_file is None else api_key_from_file(key_file)).reveal()
     except ConfigurationError as error:
-        raise RefusedError(f"{error}; here: --key-file FILE, or --simulate to try without one", Exit.KEY) from None
+        raise RefusedError(str(error), Exit.KEY) from None
 
 
 @contextlib.contextmanager

@@ -18,6 +18,18 @@ How one key is governed, in the order in which it reads best. Only `governor` an
 
 - `calls` remembers the calls of a key; `given` tells whether a refusal contradicts a limit that was given.
 
+Words:
+
+- *cushion*: tokens by which the copy of the key's bucket is kept below the gateway's own.
+- *behind*: calls that leave between a refused one and the moment its refusal is heard.
+- *episode*: refusals that say the same, of calls that left before the first of them was heard.
+- *cycle*: the calls from one refusal that measures the rate to the next, at whose end stands the *probe*.
+- *excess*: the share by which the copy fills faster than the key was measured to allow.
+- *run*, *stop*: the calls between two pauses that a ``Retry-After`` on a 429 asks for, and such a pause.
+- *crowd*: calls that arrive together, since those that left earlier took longer.
+- *drought*: while a key refuses every call, though there is no outage.
+- *canary*: one call that finds out, for all who wait, whether an outage, a drought or a used-up quota is over.
+
 And around it: `retry` decides what is asked again, `budget` what may be spent, `flights` share one call among all who
 want the same.
 """

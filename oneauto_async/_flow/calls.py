@@ -53,18 +53,18 @@ class Grant:
         number: counts the grants of a governor.
         at: the moment it was given, on the clock.
         left: the moment its bytes began to leave.
-        has_left: whether they have.
+        is_entered: they have, and it is counted among the calls of the key; or it is sure that they never will.
         fate: how it ended.
         pace: calls per second that were let out when it was given.
         is_canary: sent alone to see whether an outage is over, or the time in which others used the key up.
     """
 
-    __slots__ = ("at", "fate", "has_left", "is_canary", "left", "number", "pace")
+    __slots__ = ("at", "fate", "is_canary", "is_entered", "left", "number", "pace")
 
     def __init__(self, number: int, at: float, pace: float = math.inf) -> None:
         self.number = number
         self.at = self.left = at
-        self.has_left = False
+        self.is_entered = False
         self.fate = Fate.UNDER_WAY
         self.pace = pace
         self.is_canary = False

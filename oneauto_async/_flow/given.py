@@ -10,16 +10,21 @@ TOLERANCE = 0.04
 
 RECENT = 64
 STARVED = 0.35
-STARVED_ON_EVEN_WAYS = 0.7
+"""Of so many calls to a key with hardly any burst, whose limit is given, a smaller share was accepted than uneven paths
+explain: others use it, or it is lower, and going on at that rate would only be refused."""
+
 EVEN = 0.05
-MANY = 512
+STARVED_ON_EVEN_PATHS = 0.7
+"""The same on paths whose times differ by less than such a part of a token's time: some calls are refused there until
+the margin is wide enough, but never that many."""
+
 UNEVEN = 0.5
+MANY = 512
+"""On paths that differ by less than such a part, so many calls tell it as well."""
+
 RECENT_AT_STOPS = 16
 STARVED_AT_STOPS = 0.75
-"""Of so many calls to a key with hardly any burst, whose limit is given, fewer were accepted than uneven ways explain:
-others use it, or it is lower, and going on at that rate would only be refused. On ways that differ by less than a
-twentieth of a token's time, or than a half and after many calls, some are refused until the margin is wide enough, but
-never that many. Sooner where each refusal stops all calls."""
+"""The same where each refusal stops all calls: it is found out sooner."""
 
 BY_CHANCE = 1
 """Refused of as many calls to a key with a burst whose limit is given: one came earlier than the cushion allows for."""
@@ -36,13 +41,13 @@ def was_by_chance(history: History) -> bool:
 
 
 def is_starved(history: History, rate: float, stop: float) -> bool:
-    """Tell whether fewer calls of a key without a burst are accepted than uneven ways explain.
+    """Tell whether fewer calls of a key without a burst are accepted than uneven paths explain.
 
     ``stop`` is for how many seconds each refusal stops all calls; 0 if it does not.
     """
     share, unevenness = history.accepted_share, history.unevenness * rate  # of the time of a token
     if stop:
         return share(RECENT_AT_STOPS) < STARVED_AT_STOPS
-    if share(RECENT) < (STARVED_ON_EVEN_WAYS if unevenness < EVEN else STARVED):
+    if share(RECENT) < (STARVED_ON_EVEN_PATHS if unevenness < EVEN else STARVED):
         return True
-    return unevenness < UNEVEN and share(MANY) < STARVED_ON_EVEN_WAYS
+    return unevenness < UNEVEN and share(MANY) < STARVED_ON_EVEN_PATHS

@@ -174,9 +174,8 @@ class Governor:
 
     # How a granted call goes on. Each grant ends with exactly one of the calls below `sent`.
 
-    def lets_leave(self, grant: Grant) -> bool:
-        """Tell whether a granted call that took its time may leave still; else it is to be given back, and its
-        lookup asks anew."""
+    def lets_leave(self) -> bool:
+        """Tell whether what was granted a while ago may leave still; else it is given back, and asked for anew."""
         now = self._clock.monotonic()
         return not (self._quota.refuses(now) or self._gate.remaining(now))
 
@@ -299,7 +298,7 @@ class Governor:
             failed=self._failed,
         )
 
-    # Deciding: no waiting below here until the next heading.
+    # Deciding. Nothing below waits.
 
     def _welcome(self, now: float) -> None:
         self._circuit.welcome(now)
@@ -340,13 +339,13 @@ class Governor:
         return grant
 
     def _leave(self, grant: Grant) -> None:
-        if not grant.has_left:
+        if not grant.is_entered:
             self._pacer.leave(grant)
             if self._bucket is not None:
                 self._bucket.leave(grant.at, grant.left)
 
     def _miss(self, grant: Grant) -> None:
-        if self._bucket is not None and not grant.has_left:
+        if self._bucket is not None and not grant.is_entered:
             self._bucket.miss(grant.at)
 
     def _fail(self, grant: Grant, now: float) -> None:

@@ -11,7 +11,7 @@ from enum import Enum
 
 import attrs
 
-from ..settings import LOWEST_RATE as LOWEST_GIVEN
+from ..settings import LOWEST_RATE
 from . import surge
 from .burst import Burst
 from .calls import NOISE, Grant, History, Moment
@@ -21,7 +21,7 @@ from .sharing import Sharing
 from .stops import Stops
 from .surge import Surge
 
-LOWEST_RATE = 0.5
+LOWEST_PACE = 0.5
 """Calls per second, however little the key seems to allow, or an eighth of a given rate that is low itself: so long it
 takes at most to notice that it allows more."""
 
@@ -30,7 +30,7 @@ HIGHEST_RATE = 1e5
 
 CUSHION = 2.0
 """Tokens the copy starts below the gateway's bucket: one for the 429 that was not quite empty, one for rounding, and
-what arrives early on a way of uneven length comes on top."""
+what arrives early on a path of uneven length comes on top."""
 
 NO_ROOM = 1.5
 """Calls that may go out at once while it is not known that more may: one, and what a timer was late."""
@@ -89,7 +89,7 @@ class Key:
         self.ceiling = min(ceiling, HIGHEST_RATE)
         # What an earlier run has met at worst is in its guess already.
         guess = rate if math.isinf(ceiling) else None
-        self.lowest = min(LOWEST_RATE, max(ceiling / 8.0, LOWEST_GIVEN) if guess is None else guess)
+        self.lowest = min(LOWEST_PACE, max(ceiling / 8.0, LOWEST_RATE) if guess is None else guess)
         self.phase = Phase.FREE if math.isfinite(ceiling) else Phase.RAMP if rate is None else Phase.TRACK
         self.rate = min(self.ceiling, HIGHEST_RATE if rate is None else max(self.lowest, rate))
         self.burst = Burst(burst)
@@ -143,8 +143,8 @@ class Key:
 
     def leave(self, grant: Grant) -> None:
         """Enter a call that was let out, and leaves now, if it has not been entered."""
-        if not grant.has_left:
-            grant.has_left, self.leaving = True, self.leaving - 1
+        if not grant.is_entered:
+            grant.is_entered, self.leaving = True, self.leaving - 1
             self.history.add(grant)
 
     def answer(self, grant: Grant) -> None:
@@ -166,7 +166,7 @@ class Key:
         """The most calls that may go out at once: after a rest, what is known to be allowed."""
         if self.burst.is_narrow:
             return 1.0
-        if self.burst.first_run or self.stops or not self.burst.is_known:
+        if self.burst.first_run or self.stops.seen or not self.burst.is_known:
             return NO_ROOM
         return max(NO_ROOM, self.burst.calls - self.cushion)
 
@@ -185,8 +185,8 @@ class Key:
 
     def put_back(self, grant: Grant) -> None:
         """Take back a call that was let out and will never be sent."""
-        self.leaving -= not grant.has_left
-        grant.has_left = True
+        self.leaving -= not grant.is_entered
+        grant.is_entered = True
         self._answered, self._returned = self._answered + 1, self._returned + 1
         self._level = min(self.depth, self._level + 1.0)
 

@@ -175,7 +175,7 @@ class Pacer:
     def _hear_crowds(self, trip: float, stop: float) -> None:
         """Learn from how long a refusal took how unevenly calls arrive."""
         key, crowding = self._key, self._key.crowding
-        if stop or key.stops:
+        if stop or key.stops.seen:
             crowding.end()
         elif crowding.is_on:
             crowding.hear(trip, key.rate)
@@ -197,7 +197,7 @@ class Pacer:
     def _is_one_of_several(self) -> bool:
         """Whether others seem to use a key of which it was told what it allows in all."""
         key = self._key
-        is_measured = key.phase is Phase.TRACK and not (key.burst.first_run or key.stops or key.burst.is_narrow)
+        is_measured = key.phase is Phase.TRACK and not (key.burst.first_run or key.stops.seen or key.burst.is_narrow)
         return key.is_told and key.sharing.is_likely and is_measured
 
     @property
@@ -299,7 +299,7 @@ class Pacer:
     def _learn_from_stop(self, grant: Grant, now: float, stop: float, before: float, *, is_new: bool) -> None:
         """Run below the measured rate where every 429 stops all calls, and come near the limit rarely."""
         key = self._key
-        if is_new and key.stops and not key.burst.is_narrow:
+        if is_new and key.stops.seen and not key.burst.is_narrow:
             key.stops.start(key.burst.first_run, key.burst.calls)
             found = key.stops.measure(key.history, grant, before)
             if found is not None:

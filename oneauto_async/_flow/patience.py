@@ -6,7 +6,14 @@ import math
 
 import attrs
 
-from ..errors import DeadlineExceededError, OneAutoError, QuotaExceededError, RateLimitedError, ServiceUnavailableError
+from ..errors import (
+    VENDOR_CONTACT,
+    DeadlineExceededError,
+    OneAutoError,
+    QuotaExceededError,
+    RateLimitedError,
+    ServiceUnavailableError,
+)
 from .circuit import Circuit
 from .gate import Cause, Closing, Gate
 from .quota import Quota
@@ -49,7 +56,7 @@ class Barriers:
         if _outlasts(self.circuit, patience, now):
             return ServiceUnavailableError(
                 f"not sent: the service has not answered for {_shown(self.circuit.lasts)} s; "
-                "its contact is help@oneautoapi.com"
+                f"its contact is {VENDOR_CONTACT}"
             )
         if _outlasts(self.drought, patience, now):
             return RateLimitedError(f"not sent: the key has refused every call for {_shown(self.drought.lasts)} s")
@@ -79,7 +86,7 @@ def _gate_error(closing: Closing, patience: Patience, wait: float) -> OneAutoErr
 def _rest_error(cause: Cause, wait: float) -> OneAutoError:
     if cause is Cause.UNAVAILABLE:
         text = f"not sent: the service is unavailable and asks to wait {_shown(wait)} s"
-        return ServiceUnavailableError(f"{text}; its contact is help@oneautoapi.com", retry_after=wait)
+        return ServiceUnavailableError(f"{text}; its contact is {VENDOR_CONTACT}", retry_after=wait)
     return RateLimitedError(
         f"not sent: the key is rate limited and the service asked for {_shown(wait)} s of rest", retry_after=wait
     )

@@ -15,12 +15,12 @@ KNOWN = 0.05
 
 SHORTEST = 16.0
 SHORTEST_TRIPS = 2.0
-"""Accepted calls of a way while the rate is not known, so that no call is faster than the one before by more than an
-eighth of a step; and the round trips: what came of the last way must be heard."""
+"""Accepted calls of a climb while the rate is not known, so that no call is faster than the one before by more than an
+eighth of a step; and the round trips: what came of the last climb must be heard."""
 
 OVERDUE = 8.0
 MOST_HALVINGS = 3
-"""By so many times a way gets shorter when none of its calls was refused: the limit has risen, or was never met. The
+"""By so many times a climb gets shorter when none of its calls was refused: the limit has risen, or was never met. The
 shortest is halved as well, so often: to a slow key sixteen calls are a long time."""
 
 FAR_AFTER = 8.0
@@ -29,14 +29,14 @@ whoever took the rest has most probably left."""
 
 EARLY = 16.0
 AGAIN = 1.5
-"""Refused in such a part of the way, the step was too small, and grows by this."""
+"""Refused in such a part of the climb, the step was too small, and grows by this."""
 
 
 class Steps:
     """The rate of a key with hardly any burst, where a call that is early by anything is refused.
 
     There is no room for a cushion, and whatever is not used at once is lost, so that counting says too little. After a
-    refusal the rate is lowered by a step from where it was met, and climbs by two on a way of so many accepted calls.
+    refusal the rate is lowered by a step from where it was met, and climbs by two over so many accepted calls.
     The step is halved each time, as long as the limit is met where it was before; it doubles when it is not met.
 
     Attributes:
@@ -45,7 +45,7 @@ class Steps:
 
     def __init__(self) -> None:
         self.step = LARGEST
-        self._way = SHORTEST
+        self._climb = SHORTEST
         self._accepted = 0
         self._overdue = 0
         self._met = 0.0  # the pace at which a call was refused before
@@ -69,19 +69,19 @@ class Steps:
             self.step = LARGEST
             return math.pow(2.0, 1.0 / max(1.0, SHORTEST_TRIPS * behind))
         shortest = SHORTEST / (1 << min(self._overdue, MOST_HALVINGS))
-        self._way = max(shortest, SHORTEST_TRIPS * behind, burst / self.step, self._usual_way(cycle))
-        if self._accepted >= self._way:
+        self._climb = max(shortest, SHORTEST_TRIPS * behind, burst / self.step, self._usual_climb(cycle))
+        if self._accepted >= self._climb:
             self.step, self._accepted, self._overdue = min(LARGEST, 2.0 * self.step), 0, self._overdue + 1
-        return 1.0 + 2.0 * self.step / self._way
+        return 1.0 + 2.0 * self.step / self._climb
 
-    def _usual_way(self, cycle: float) -> float:
+    def _usual_climb(self, cycle: float) -> float:
         if self._overdue:
             return cycle / OVERDUE
         return cycle if self.is_known else 0.0
 
     def down(self, pace: float) -> float:
         """Return the rate after a call was refused that left at a pace."""
-        step = self.step * AGAIN if self._accepted < self._way / EARLY else self.step / 2.0
+        step = self.step * AGAIN if self._accepted < self._climb / EARLY else self.step / 2.0
         missed = abs(pace / self._met - 1.0) / 2.0 if self._met else LARGEST
         self.step = min(LARGEST, max(SMALLEST, step, missed))
         self._met, self._accepted, self._overdue = pace, 0, 0

@@ -35,7 +35,9 @@ class Stops:
         self._began = self._end = 0.0
         self._runs: list[Run] = []
 
-    def __bool__(self) -> bool:
+    @property
+    def seen(self) -> bool:
+        """Whether there was one."""
         return self.seconds > 0.0
 
     @property

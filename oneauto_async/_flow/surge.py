@@ -9,18 +9,20 @@ from __future__ import annotations
 from .calls import Moment
 
 FIRST = 0.08
+"""The share by which the copy fills faster to begin with, a few times the error of a measurement; then it doubles."""
+
 LARGEST = 0.3
+"""The most it doubles to until it is sure that the limit has risen: a share of what the key has allowed lately."""
+
 SUREST = 1.0
-"""Shares by which the copy fills faster, doubling: a few times the error of a measurement; until it is sure that the
-limit has risen, of the most the key has allowed lately; and from then on."""
+"""The most it doubles to from then on."""
 
 FEW = 6.0
 """Calls a second more than measured that are no storm on any key: whoever gets hardly any may try for so many more."""
 
-LARGEST_AT_STOPS = 0.5
-FIRST_AT_STOPS = 0.16
-"""The same where a 429 stops all calls: it costs the same however many calls are behind it, and the slower the bucket
-is emptied the better the rate is known. Twice the error of what is known, between these two."""
+FIRST_AT_STOPS, LARGEST_AT_STOPS = 0.16, 0.5
+"""The first and the largest share where a 429 stops all calls: it costs the same however many calls are behind it, and
+the slower the bucket is emptied the better the rate is known. Twice the error of what is known, between these two."""
 
 REFUSED = 2.0
 """Calls that may be refused because of a surge that finds the limit unchanged: those beyond the rate on their way."""

@@ -55,14 +55,14 @@ class Tracking:
     def refuse(self, refusal: Refusal) -> None:
         """Set the rate by what a refusal says, if it says anything new."""
         key = self._key
-        if key.stops and not (refusal.is_new or key.episode.is_first):
+        if key.stops.seen and not (refusal.is_new or key.episode.is_first):
             return
         interval, has_risen = self._what_it_says(refusal)
         is_known = interval.is_narrow and not (key.burst.is_narrow or key.episode.is_first)
         before = key.rate
         rate = interval.middle if is_known else min(interval.clamp(before), max(before, refusal.grant.pace))
         key.rate = min(key.ceiling, max(rate, key.episode.lowest, key.lowest))
-        if is_known and not key.stops:
+        if is_known and not key.stops.seen:
             key.burst.bound(key.rate, least=1.0)
             key.burst.settle()
         if refusal.is_new and is_known:
@@ -74,7 +74,7 @@ class Tracking:
     def _what_it_says(self, refusal: Refusal) -> tuple[Interval, bool]:
         """Return what the rate can be; and whether it must have risen: before a surge the bucket may have run over."""
         key = self._key
-        if not (refusal.is_new and key.surge.is_on) or key.stops or key.burst.is_narrow or key.episode.is_first:
+        if not (refusal.is_new and key.surge.is_on) or key.stops.seen or key.burst.is_narrow or key.episode.is_first:
             return refusal.interval, False
         found = sustained(key.history, refusal.grant, key.refused_at.at, key.burst.calls).interval
         has_risen = found.low > refusal.interval.high
@@ -90,7 +90,7 @@ class Tracking:
             key.cycle.lengthen(key.rate, key.behind, key.last_refused.left, key.sharing)
         if key.burst.first_run and key.rate < TOO_LOW * before and not key.episode.is_first:
             key.sharing.suspect()
-        if key.rate < DROPPED * before and not (key.burst.first_run or key.stops):
+        if key.rate < DROPPED * before and not (key.burst.first_run or key.stops.seen):
             key.cycle.shorten(key.rate, key.behind)
             key.sharing.suspect()
 
@@ -108,11 +108,11 @@ class Tracking:
     def _next_excess(self) -> float:
         """By how much the copy is to fill faster until the next 429."""
         key = self._key
-        if key.stops and key.stops.error < UNKNOWN:
+        if key.stops.seen and key.stops.error < UNKNOWN:
             return 0.0 if key.stops.is_known else key.stops.error
         if not key.episode.is_first:
             return key.cushion / key.cycle.length
-        if key.stops:
+        if key.stops.seen:
             return surge.SUREST
         return min(2.0 * surge.FIRST_GUESS, max(surge.FIRST_GUESS, 1.0 / key.behind))
 
@@ -141,13 +141,13 @@ class Tracking:
         key = self._key
         burst = UNSEEN * key.burst.calls if key.sharing.is_likely else key.burst.calls
         most = min(burst, LONGEST_BURST * key.rate)
-        return 1.0 + (min(most, self._saved) if key.episode.is_first and not key.stops else most)
+        return 1.0 + (min(most, self._saved) if key.episode.is_first and not key.stops.seen else most)
 
     def _step_length(self, hidden: float) -> float:
         """Return the calls of a step: a part of what is to be used up, but what came of the last one must be heard."""
         key = self._key
         part = key.surge.part_of(hidden)
-        if not key.stops:
+        if not key.stops.seen:
             part = min(part, key.cycle.length / surge.PARTS_OF_CYCLE)
             part = part if key.episode.is_first else min(part, surge.FEWEST)
         return max(part, key.behind)
@@ -155,9 +155,9 @@ class Tracking:
     @property
     def _most_excess(self) -> float:
         key = self._key
-        if key.stops and key.is_far:
+        if key.stops.seen and key.is_far:
             return surge.SUREST
-        if key.stops:
+        if key.stops.seen:
             return max(surge.FIRST_AT_STOPS, min(surge.LARGEST_AT_STOPS, 2.0 * key.stops.error))
         largest = max(surge.FEW, surge.LARGEST * key.sharing.highest(key.rate)) / key.rate
         return max(surge.FIRST, min(largest, surge.REFUSED / key.behind))
@@ -170,7 +170,7 @@ class Tracking:
         key.burst.bound(key.rate, least=NARROW_BURST, most=key.burst.calls)
         key.free_at_ceiling()
         if not key.episode.is_first or key.last_refused is None:
-            key.surge.rise(max(surge.LARGEST, self._most_excess) if key.stops else surge.SUREST)
+            key.surge.rise(max(surge.LARGEST, self._most_excess) if key.stops.seen else surge.SUREST)
             return
         self._saved = (now - key.last_refused.left) * key.rate - self._taken_since(key.last_refused)
         if self._saved > key.burst.calls:  # at this rate the bucket has run over

@@ -18,7 +18,7 @@ MOMENT = 0.01
 """Seconds in which an event loop takes in what has come already; some look at their timers first if it is none."""
 
 
-class Patience(NamedTuple):
+class Allowed(NamedTuple):
     """How long an exchange may take.
 
     Attributes:
@@ -50,7 +50,7 @@ class Connection(asyncio.Protocol):
         self._reader: ResponseReader | None = None
         self._answer: asyncio.Future[ResponseReader] | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._patience = Patience()
+        self._patience = Allowed()
         self._heard_at = 0.0
         self._has_listened = False
         self._ended = False
@@ -75,7 +75,7 @@ class Connection(asyncio.Protocol):
         # The other side's end may have arrived without the loop having looked; a request written now would be in doubt.
         return self._poll is None or not self._poll.poll(0)
 
-    async def exchange(self, request: bytes, record: FlightRecord, patience: Patience) -> ResponseReader:
+    async def exchange(self, request: bytes, record: FlightRecord, patience: Allowed) -> ResponseReader:
         """Write a request and return its whole response; the record tells how far it got.
 
         Raises:

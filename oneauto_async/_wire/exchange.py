@@ -25,12 +25,10 @@ from .decoding import decode
 from .http11 import HTTP11Transport
 from .masking import Mask
 from .mocks import stock_transport_is_mocked
+from .reading import MAX_BODY
 from .record import FlightRecord, Stage
 from .requests import Mould, httpx_timeouts
 from .straight import is_plain, straight_way
-
-MAX_BODY = 8 * 1024 * 1024
-"""Largest body accepted from a foreign transport, in bytes, before and after decompression."""
 
 
 class Reply(NamedTuple):

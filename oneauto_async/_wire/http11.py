@@ -12,12 +12,12 @@ from typing import Self
 
 import httpx
 
-from .connection import Patience
+from .connection import Allowed
 from .decoding import decode
 from .dialing import Origin
 from .mocks import stock_transport_is_mocked
 from .pool import Pool
-from .reading import Bounds, ResponseReader
+from .reading import MAX_BODY, Bounds, ResponseReader
 from .record import EXTENSION, FlightRecord, Stage
 
 PORTS = {"http": 80, "https": 443}
@@ -57,7 +57,7 @@ class HTTP11Transport(httpx.AsyncBaseTransport):
         *,
         max_connections: int = 100,
         keepalive_expiry: float = 2.0,
-        max_body: int = 8 * 1024 * 1024,
+        max_body: int = MAX_BODY,
         max_head: int = 256 * 1024,
         deadline: float = 45.0,
     ) -> None:
@@ -123,7 +123,7 @@ class HTTP11Transport(httpx.AsyncBaseTransport):
             if at_once is None:
                 record.require_leave()
             read = timeouts.get("read")
-            reader = await connection.exchange(head, record, Patience(until, left if read is None else read))
+            reader = await connection.exchange(head, record, Allowed(until, left if read is None else read))
         finally:
             pool.give_back(origin, connection)
         if reader.is_coded:

@@ -22,6 +22,10 @@ READ_SIZE = 256 * 1024
 NO_BODY = frozenset({204, 304})
 
 
+MAX_BODY = 8 * 1024 * 1024
+"""Bytes of a body at most, unless told otherwise, before and after undoing its content coding."""
+
+
 class Bounds(NamedTuple):
     """The most a response may hold: nothing a server sends makes memory grow beyond it.
 
@@ -35,7 +39,7 @@ class Bounds(NamedTuple):
     head: int = 256 * 1024
     headers: int = 10_000
     interim: int = 100
-    body: int = 8 * 1024 * 1024
+    body: int = MAX_BODY
 
 
 class BadResponseError(Exception):

@@ -99,6 +99,15 @@ class Batch(Generic[T]):
     Use it as ``async with client.batch(ids) as batch: async for outcome in batch: …``. Leaving the block early, by
     ``break``, an exception or cancellation, returns at once and starts nothing more; requests under way are seen
     through by the client, their answers kept in ``client.unclaimed``.
+
+    Raises:
+        ClientClosedError: on entering, the client is not open; nothing was read or sent.
+        RuntimeError: it is entered twice, or iterated before it is entered. From ``async for``: the iterable of ids
+            raised `asyncio.CancelledError` by itself.
+        LedgerError: from ``async for``, the ledger failed. An answer that could not be written down is in
+            ``client.unclaimed``.
+        ConfigurationError: from ``async for``, the governor that was given is in use on another event loop.
+        Exception: from ``async for``, whatever the iterable of ids raises, or a transport that was given.
     """
 
     def __init__(

@@ -148,6 +148,10 @@ class OneAutoClient:
             simulator: an `oneauto_async.testing.Simulator` whose books you want to read, or ``None`` for a new one.
             options: any other argument of the class but ``api_key``, ``base_url``, ``sandbox``, ``transport`` and
                 ``http_client``.
+
+        Raises:
+            ConfigurationError: an option is wrong, or is ``sandbox`` or ``http_client``.
+            TypeError: an option is none of the class, or is ``api_key``, ``base_url`` or ``transport``.
         """
         from .testing import Simulator
 
@@ -223,6 +227,10 @@ class OneAutoClient:
         Lookups that only wait for their turn end as not sent; one that waits for a slot raises `ClientClosedError`.
         Calling it again waits for the same end. Cancelling it ends the wait: requests still under way are reported in
         doubt, connections are closed all the same, and then `asyncio.CancelledError` goes on.
+
+        Raises:
+            ClientClosedError: the client belongs to another event loop. It stays open.
+            LedgerError: the last of it could not be written to the ledger. The connections are closed.
         """
         if self._loop is None:
             self._loop = asyncio.get_running_loop()
@@ -441,6 +449,14 @@ class OneAutoClient:
 
         The arguments are those of `batch`, but for ``ordered``.
 
+        Raises:
+            ConfigurationError: ``ids`` is one id, or an option is wrong; nothing was sent.
+            ClientClosedError: the client is not open; nothing was sent.
+            LedgerError: the ledger failed. What had been collected, and was or may have been charged by this call, is
+                in ``unclaimed``.
+            Exception: whatever the iterable of ids raises, or a transport that was given. What had been collected is
+                in ``unclaimed`` as well.
+
         Cancelling: as for leaving a batch early; paid answers are in ``unclaimed``.
         """
         outcomes: list[Outcome[Any]] = []
@@ -469,8 +485,12 @@ class OneAutoClient:
         here or on the client.
 
         Raises:
-            ClientClosedError, ConfigurationError: as for `batch`.
+            ClientClosedError: the client is not open.
+            ConfigurationError: as for `batch`.
             LedgerError: the ledger cannot be read.
+            Exception: whatever the iterable of ids raises.
+
+        Cancelling ends the wait at once; nothing was sent or reserved.
         """
         self._require_open()
         require_many(ids)

@@ -26,7 +26,7 @@ class Clock(Protocol):
         ...
 
     def wall(self) -> float:
-        """Return seconds since the epoch; used only to read a ``Retry-After`` that is a date."""
+        """Return seconds since the epoch, for a ``Retry-After`` that is a date and for a ledger's moments and ages."""
         ...
 
     def random(self) -> float:
@@ -57,7 +57,10 @@ class SystemClock:
         return random.random()
 
     async def sleep(self, seconds: float, *, exact: bool = False) -> None:
-        """Sleep on the running loop; its timers may be late by `TIMER_GRAIN`, which ``exact`` spends yielding."""
+        """Sleep on the running loop; its timers may be late by `TIMER_GRAIN`, which ``exact`` spends yielding.
+
+        Cancelling ends it at once.
+        """
         if not exact:
             await asyncio.sleep(seconds)
             return

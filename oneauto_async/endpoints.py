@@ -47,6 +47,10 @@ class Endpoint(Generic[T]):
         result: the attrs class the answer's ``result`` object becomes. A field called ``extra`` collects what the class
             does not name; without one, unknown members are left out (they are still in the outcome's ``raw``).
         converter: a converter of your own, or ``None`` for the strict one of ``make_converter()``.
+
+    Raises:
+        ConfigurationError: ``path`` is not like ``/evdatabase/uk/van/name/``, or ``parameter`` is not made of letters,
+            digits and underscores. The class is looked at when the endpoint is first asked.
     """
 
     path: str = attrs.field(validator=_is_path)

@@ -3,7 +3,7 @@
 OneAutoError
 ├── ConfigurationError (also a ValueError)      a setting is wrong; nothing was sent
 ├── InvalidVehicleIdError (also a ValueError)   the id cannot be asked for; nothing was sent
-├── ClientClosedError                           used before ``async with`` or after closing
+├── ClientClosedError                           used before ``async with``, after closing, or from another event loop
 ├── ConnectionFailedError                       surely not sent
 │   └── ProxyError                              the proxy refused the way to the service
 ├── InDoubtError                                sent, and no trustworthy answer came back
@@ -13,7 +13,7 @@ OneAutoError
 └── ResponseError                               the service answered, and the answer is an error
     ├── BadRequestError                         400
     ├── AccessDeniedError                       401, 403: the key or what it may ask for
-    ├── NoDataError                             204: nothing is known of this id
+    ├── NoDataError                             204, or a 206 with nothing in it
     ├── PartialDataError                        206: ``.value`` holds what came
     ├── PendingError                            202, and polling did not see the end of it
     ├── RateLimitedError                        429 throttle: ``.retry_after`` when it was told
@@ -75,7 +75,7 @@ class Billing(StrEnum):
 
 
 class OneAutoError(Exception):
-    """Base of every error this library raises.
+    """Base of every error of a lookup, a setting or a ledger.
 
     Attributes:
         billing: whether this call was charged, as far as can be known.

@@ -130,7 +130,11 @@ class Found(_Outcome, Generic[T_co]):
     message: str | None = None
 
     def unwrap(self) -> T_co:
-        """Return the record; raise `PartialDataError` (holding it) if the service marked it partial."""
+        """Return the record, unless the service marked it partial.
+
+        Raises:
+            PartialDataError: it is partial; the error holds it as ``value``.
+        """
         if self.partial:
             charge = _charge(self.receipt)
             raise PartialDataError(
@@ -153,7 +157,11 @@ class NoData(_Outcome):
     """
 
     def unwrap(self) -> NoReturn:
-        """Raise `NoDataError`."""
+        """Raise the error that says so.
+
+        Raises:
+            NoDataError: in any case.
+        """
         raise NoDataError(
             f"HTTP {self.receipt.status}: no data for evdb_vehicle_id {self.evdb_vehicle_id} ({_charge(self.receipt)})",
             billing=self.receipt.billing,
@@ -175,7 +183,11 @@ class _Unsuccessful(_Outcome):
     error: OneAutoError
 
     def unwrap(self) -> NoReturn:
-        """Raise the error."""
+        """Raise the error.
+
+        Raises:
+            OneAutoError: a copy of ``error``, in any case.
+        """
         # A copy: one outcome may be unwrapped by several tasks, and a raised exception collects tracebacks.
         raise copy.copy(self.error)
 

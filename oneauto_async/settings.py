@@ -34,6 +34,9 @@ class Timeouts:
             itself the source of calls whose billing is unknown.
         attempt: for one whole attempt, however slowly the answer drips.
         drain: how long `OneAutoClient.aclose` waits for answers that are already on their way.
+
+    Raises:
+        ConfigurationError: a value is not a number above 0 (``drain``: of at least 0), up to 1,000,000,000.
     """
 
     connect: float = attrs.field(default=5.0, validator=number(0))
@@ -60,6 +63,11 @@ class RetryPolicy:
         poll_total: seconds of polling before `PendingError`.
         resend_in_doubt: how often a lookup whose request may already have been charged is sent again. Each resend can
             cost the price of another answer.
+
+    Raises:
+        ConfigurationError: ``attempts`` is not a whole number of at least 1, or ``resend_in_doubt`` of at least 0;
+            ``max_retry_after`` or ``poll_total`` is not a number of at least 0, or another value one above 0; or any is
+            above 1,000,000,000.
     """
 
     attempts: int = attrs.field(default=6, validator=whole(1))
@@ -97,6 +105,11 @@ class RateLimit:
         retry_after_scope: whom a ``Retry-After`` on a 429 holds: every call of the ``"key"``, or that ``"call"`` alone.
             One on a 500 or 503 always holds all.
         initial: with an adaptive limit, what an earlier run has learnt.
+
+    Raises:
+        ConfigurationError: ``rate`` is not a number from 0.000001 to 1,000,000,000, or ``burst`` not a whole number
+            from 1 to that; ``burst`` is given without a rate; ``retry_after_scope`` is another; ``initial`` is no limit
+            with a rate, or is given beside a rate.
     """
 
     rate: float | None = attrs.field(validator=attrs.validators.optional(number(LOWEST_RATE, inclusive=True)))
@@ -119,6 +132,9 @@ class RateLimit:
         Arguments:
             initial: what an earlier run has learnt, as ``governor.statistics().learnt``: a first guess.
             retry_after_scope: as above.
+
+        Raises:
+            ConfigurationError: ``initial`` is no limit with a rate, or ``retry_after_scope`` is another.
         """
         return cls(rate=None, initial=initial, retry_after_scope=retry_after_scope)
 
@@ -176,6 +192,12 @@ class Budget:
         since: only what was bought from then on counts: a date, from midnight UTC, or a datetime with a time zone. A
             moment of the next day counts from when the client is made, and a later one is refused: until then no cap
             would hold. It needs a ledger.
+
+    Raises:
+        ConfigurationError: both or none of ``max_billed`` and ``max_cost`` are given, or ``max_cost`` without
+            ``price``; ``max_billed`` is not a whole number of at least 0; an amount is a float or out of bounds (at
+            most 1,000,000,000,000, a price at least 0.000001); or ``since`` is no date, has a time without a zone, or
+            is more than a day in the future.
     """
 
     max_billed: int | None = attrs.field(default=None, validator=_most)

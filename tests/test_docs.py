@@ -14,10 +14,12 @@ import shlex
 import shutil
 import subprocess
 import sys
+import textwrap
 import tomllib
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from importlib.metadata import entry_points
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +30,20 @@ import pytest
 import uvicorn
 
 import oneauto_async
-from oneauto_async import OneAutoClient, RetryPolicy, Timeouts, errors
+from oneauto_async import (
+    OneAutoClient,
+    RetryPolicy,
+    Timeouts,
+    endpoints,
+    errors,
+    events,
+    ledger,
+    models,
+    outcomes,
+    settings,
+    transport,
+)
+from oneauto_async import clock as clock_module
 from oneauto_async import testing as oneauto_testing
 from oneauto_async._classify import classify
 from oneauto_async._cli.app import _cli as cli
@@ -419,11 +434,51 @@ def test_the_pages_know_every_special_id_they_name() -> None:
     assert named <= SPECIAL_IDS.keys()
 
 
-@pytest.mark.parametrize("module", [oneauto_async, oneauto_testing], ids=lambda module: module.__name__)
+PUBLIC_MODULES = [
+    oneauto_async,
+    clock_module,
+    endpoints,
+    errors,
+    events,
+    ledger,
+    models,
+    oneauto_testing,
+    outcomes,
+    settings,
+    transport,
+]
+
+
+@pytest.mark.parametrize("module", PUBLIC_MODULES, ids=lambda module: module.__name__)
 def test_the_reference_has_every_public_name(module: Any) -> None:
     """What can be imported is documented."""
     reference = "".join(page.read_text(encoding="utf-8") for page in (DOCS / "reference").glob("*.md"))
     assert [name for name in module.__all__ if not re.search(rf"\b{name}\b", reference)] == []
+
+
+def attribute_docstrings(cls: type) -> Iterator[str]:
+    """Yield the docstrings of the properties of a class, and those that stand behind its attributes."""
+    (tree,) = ast.parse(textwrap.dedent(inspect.getsource(cls))).body
+    assert isinstance(tree, ast.ClassDef)
+    for node, following in pairwise([*tree.body, ast.Pass()]):
+        match node, following:
+            case ast.FunctionDef(decorator_list=[ast.Name(id="property")]), _:
+                yield ast.get_docstring(node) or ""
+            case ast.Assign() | ast.AnnAssign(), ast.Expr(value=ast.Constant(value=str(text))):
+                yield text
+
+
+def test_no_docstring_of_an_attribute_begins_like_a_type() -> None:
+    """Sphinx takes what stands before a colon in its first line for the attribute's type."""
+    public = [getattr(module, name) for module in PUBLIC_MODULES for name in module.__all__]
+    texts = [text for thing in public if inspect.isclass(thing) for text in attribute_docstrings(thing)]
+    assert texts
+    assert [text for text in texts if re.match(r"[^:\n]+: ", text)] == []
+
+
+def test_docstrings_call_their_arguments_so() -> None:
+    """One name for one thing: none says ``Args``."""
+    assert [file for file in PACKAGE.rglob("*.py") if "    Args:\n" in file.read_text(encoding="utf-8")] == []
 
 
 def test_the_guide_to_failures_has_every_error() -> None:

@@ -27,7 +27,7 @@ _ANSWERS = frozenset({"found", "partial", "no_data"})
 def may_hold_more(output: Path, is_answered: Callable[[str], bool]) -> bool:
     """Tell whether a file holds an answer for an id that is not answered now; one that is not ours may hold anything.
 
-    Args:
+    Arguments:
         output: an output of ``bulk``, in either format, or any other file.
         is_answered: tells of an id whether its answer is there without that file.
     """

@@ -52,7 +52,7 @@ class Ids:
 def read_ids(source: str, *, column: str | None = None, form: str | None = None) -> Ids:
     """Read and check every id of a file, or of standard input when the source is ``-``.
 
-    Args:
+    Arguments:
         source: a path or ``-``.
         column: the CSV column or JSON member that holds the id; ``None`` guesses, and ``origin`` tells what was taken.
         form: ``csv``, ``tsv``, ``lines`` or ``jsonl``; ``None`` goes by the suffix, else by the first line that is not

@@ -71,7 +71,7 @@ class Interrupts:
 
         A signal that came between two steps ends the one that follows.
 
-        Args:
+        Arguments:
             work: the step.
             told: called once when a signal ends the step, for one that may take long to end.
         """

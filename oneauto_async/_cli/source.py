@@ -28,7 +28,7 @@ Line: TypeAlias = tuple[int, str]
 def numbered_lines(source: str, name: str) -> Iterator[Iterator[Line]]:
     """Open a source and give its decoded lines with their numbers, line ends included.
 
-    Args:
+    Arguments:
         source: a path, or ``-`` for standard input.
         name: what to call it in messages.
 

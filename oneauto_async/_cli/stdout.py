@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def stdout_sink(form: str | None, *, held: bool) -> Sink:
     """Return standard output as a sink: a table on a terminal and JSON Lines elsewhere, unless a format is given.
 
-    Args:
+    Arguments:
         form: ``table`` or one of `FORMATS`.
         held: show everything at the end in input order, rather than each record as it comes. A table always is.
 

@@ -25,7 +25,7 @@ class _Unseen:
 def progress_on(total: int, *, transient: bool, hidden: bool) -> AbstractContextManager[Progress]:
     """Return what shows the progress of a job: a bar, if standard error can draw one.
 
-    Args:
+    Arguments:
         total: how many rows the job has.
         transient: remove the bar at the end.
         hidden: show none in any case.

@@ -53,6 +53,9 @@ class Governor:
     Arguments:
         limit: the key's limit: given, or to be learnt.
         clock: time and sleep, for tests.
+
+    Raises:
+        ConfigurationError: ``limit`` is no `RateLimit`, or ``clock`` no `Clock`.
     """
 
     def __init__(self, limit: RateLimit | None = None, *, clock: Clock | None = None) -> None:
@@ -88,7 +91,7 @@ class Governor:
 
     @property
     def accepted(self) -> int:
-        """How many replies refused nothing: whether the queue moves."""
+        """How many replies refused nothing, which tells whether the queue moves."""
         return self._accepted
 
     @contextmanager

@@ -81,7 +81,11 @@ class HTTP11Transport(httpx.AsyncBaseTransport):
                 `LocalProtocolError`, `PoolTimeout`, `ConnectTimeout`, `ConnectError`. After: `ReadTimeout`,
                 `ReadError`, `RemoteProtocolError`.
             httpx.DecodingError: the body is not coded as it says.
+            HeldBack: the request's record says that it may not leave any more; see `FlightRecord`.
             RuntimeError: the transport belongs to another event loop.
+
+        Cancelling leaves the line for a connection, or closes the one the request was on. The record tells how far it
+        got.
         """
         record = request.extensions.get(EXTENSION)
         if record is None:
@@ -109,7 +113,11 @@ class HTTP11Transport(httpx.AsyncBaseTransport):
 
         Raises:
             httpx.TransportError: as `handle_async_request`.
+            httpx.DecodingError: the body is not coded as it says.
             HeldBack: it took a while to get a connection, and the record says that the request may not leave any more.
+            RuntimeError: the transport belongs to another event loop.
+
+        Cancelling: as for `handle_async_request`.
         """
         record.is_kept = True
         pool = self._open_pool()
@@ -138,7 +146,10 @@ class HTTP11Transport(httpx.AsyncBaseTransport):
         return self._ssl_context or default_ssl_context()
 
     async def aclose(self) -> None:
-        """Close every connection at once, those in use included."""
+        """Close every connection at once, those in use included.
+
+        Cancelling leaves none of its own open: they are closed before it waits for anything.
+        """
         if self._pool is not None:
             self._pool.close()
         if self._stand_in is not None:

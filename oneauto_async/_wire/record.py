@@ -17,9 +17,9 @@ class Stage(Enum):
     """How far a request has got."""
 
     NOT_SENT = "not sent"
-    """Nothing of it was written: it surely cannot be charged."""
+    """Nothing of it was written, so it surely cannot be charged."""
     SENT = "sent"
-    """Bytes were written: it may be charged."""
+    """Bytes were written, so it may be charged."""
     ANSWERED = "answered"
     """A status and whole headers were seen."""
     COMPLETE = "complete"

@@ -39,11 +39,14 @@ class MemoryLedger:
     """A ledger without a file. What it holds outlives the client, but not the process.
 
     It is always open. Several clients may share it, also those of other event loops and threads: what they order is
-    done one at a time.
+    done one at a time. No method gives way to the event loop, so cancelling finds it done or not begun.
 
     Arguments:
         free_max_age: seconds that an answer which was not charged (204, 206) is kept.
         clock: the time of day, for tests.
+
+    Raises:
+        ConfigurationError: ``free_max_age`` is not a number of seconds above 0, up to 1,000,000,000.
     """
 
     def __init__(self, *, free_max_age: float = DAY, clock: Clock | None = None) -> None:
@@ -138,7 +141,11 @@ class MemoryLedger:
             return self._store.spending(account, host, since)
 
     async def resolve(self, seq: int, *, billed: bool) -> Entry:
-        """Settle a doubt by what the vendor's log says."""
+        """Settle a doubt by what the vendor's log says.
+
+        Raises:
+            LedgerError: there is no such entry, or it is not in doubt.
+        """
         with self._lock:
             return self._books.resolve(seq, billed, self._wall())
 

@@ -164,12 +164,12 @@ class Spending:
 
     @property
     def spent(self) -> int:
-        """What counts as spent: billed, or in doubt."""
+        """Charges that count as spent, whether billed or in doubt."""
         return self.billed + self.in_doubt
 
     @property
     def committed(self) -> int:
-        """What is spent or may be: the figure a budget is held against."""
+        """What is spent or may be, which is what a budget is held against."""
         return self.spent + self.under_way
 
 

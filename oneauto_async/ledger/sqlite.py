@@ -75,6 +75,10 @@ class SqliteLedger:
             one that can only be read. Whatever would write raises `LedgerError`. What a process that is gone had sent
             is shown in doubt, as it will be for the next who writes.
         clock: the time of day, for tests.
+
+    Raises:
+        ConfigurationError: ``path`` is no text, is empty, holds a NUL, or is one by which SQLite knows no plain file
+            (``:memory:``, ``file:…``); or ``free_max_age`` is not a number of seconds above 0, up to 1,000,000,000.
     """
 
     def __init__(
@@ -218,14 +222,24 @@ class SqliteLedger:
     # Writing.
 
     async def flush(self) -> None:
-        """Wait until all that was ordered is durable."""
+        """Wait until all that was ordered is durable. With ``read_only`` there is nothing to wait for.
+
+        Cancelling ends the wait and changes nothing.
+
+        Raises:
+            LedgerError: it is not open, or what was ordered could not be written.
+        """
         if not self._read_only:
             await self._order(lambda books: None)
 
     async def claim(
         self, key: LedgerKey, terms: Terms, limit: Limit | None = None, *, sending: bool = False
     ) -> Decision:
-        """Return what is kept for a key, or leave to buy it. Cancelling gives back a claim that comes too late."""
+        """Return what is kept for a key, or leave to buy it. Cancelling gives back a claim that comes too late.
+
+        Raises:
+            LedgerError: it is not open, may only be read, or cannot be read or written. Nothing is claimed.
+        """
         now = self._wall()
         claimed = self._order(Claiming(key, terms, limit, now, sending))
         try:
@@ -241,13 +255,23 @@ class SqliteLedger:
             self.settle(untaken, GIVEN_BACK)
 
     async def mark_sent(self, claim: Claim) -> bool:
-        """Note, durably, that the request is about to leave; ``False`` if the claim was lost."""
+        """Note, durably, that the request is about to leave; ``False`` if the claim was lost.
+
+        Cancelling ends the wait. The mark may have been written or not: `retract` it.
+
+        Raises:
+            LedgerError: it is not open, may only be read, or could not be written. Nothing may be sent.
+        """
         now = self._wall()
         marked: bool = await self._order(lambda books: books.mark_sent(claim, now))
         return marked
 
     def retract(self, claim: Claim, last: Settlement) -> None:
-        """Order: what was marked as sent was surely not charged."""
+        """Order: what was marked as sent was surely not charged.
+
+        Raises:
+            LedgerError: it is not open, or may only be read.
+        """
         now = self._wall()
         self._order(lambda books: books.retract(claim, last, now), must=True)
 
@@ -255,11 +279,22 @@ class SqliteLedger:
         """Order the end of a claim; awaiting it returns when it is durable.
 
         One that could not be written is tried again with whatever is written next, and when the ledger is closed.
+        Cancelling the wait changes nothing.
+
+        Raises:
+            LedgerError: at once, it is not open, or may only be read; when awaited, it could not be written.
         """
         return self._order(Settling(claim, settlement, self._wall()), must=True)
 
     async def resolve(self, seq: int, *, billed: bool) -> Entry:
-        """Settle a doubt by what the vendor's log says; the id may be asked for again, if this was its only one."""
+        """Settle a doubt by what the vendor's log says; the id may be asked for again, if this was its only one.
+
+        Cancelling ends the wait. What has gone to the disk by then takes place all the same.
+
+        Raises:
+            LedgerError: there is no such entry, or it is not in doubt; or the ledger is not open, may only be read, or
+                could not be written.
+        """
         now = self._wall()
         resolved: Entry = await self._order(lambda books: books.resolve(seq, billed, now))
         return resolved
@@ -273,17 +308,35 @@ class SqliteLedger:
     # Reading: it sees all that was ordered before.
 
     async def find(self, key: LedgerKey) -> Entry | None:
-        """Return the newest entry of a key that did not fail, or ``None``."""
+        """Return the newest entry of a key that did not fail, or ``None``.
+
+        Cancelling ends the wait and changes nothing.
+
+        Raises:
+            LedgerError: it is not open, or cannot be read, or what was ordered before could not be written.
+        """
         return await self._read(lambda reader: reader.find(key))
 
     async def standings(self, service: Service, vehicle_ids: Iterable[str], terms: Terms) -> dict[str, Standing]:
-        """Return where each id stands; the new ones are left out."""
+        """Return where each id stands; the new ones are left out.
+
+        Cancelling ends the wait and changes nothing.
+
+        Raises:
+            LedgerError: as for `find`.
+        """
         ids = list(vehicle_ids)
         freshness = Freshness(terms=terms, free_max_age=self._free_max_age, now=self._wall())
         return await self._read(lambda reader: reader.standings(service, ids, freshness))
 
     async def entries(self, state: State | None = None) -> AsyncIterator[Entry]:
-        """Yield all entries, or those in one state, oldest first; the file is not held in between."""
+        """Yield all entries, or those in one state, oldest first; the file is not held in between.
+
+        Leaving it early, or cancelling, changes nothing.
+
+        Raises:
+            LedgerError: as for `find`.
+        """
         after = 0
         while chunk := await self._read_entries(state, after):
             for entry in chunk:
@@ -294,11 +347,23 @@ class SqliteLedger:
         return await self._read(lambda reader: reader.entries(state, after))
 
     async def spending(self, account: str, host: str, since: float | None = None) -> Spending:
-        """Return what an account has spent at a host, from a moment on (seconds since the epoch) or in all."""
+        """Return what an account has spent at a host, from a moment on (seconds since the epoch) or in all.
+
+        Cancelling ends the wait and changes nothing.
+
+        Raises:
+            LedgerError: as for `find`.
+        """
         return await self._read(lambda reader: reader.spending(account, host, since))
 
     async def verify(self) -> Verification:
-        """Read everything and report what is damaged; nothing is changed. Writers may have to wait meanwhile."""
+        """Read everything and report what is damaged; nothing is changed. Writers may have to wait meanwhile.
+
+        Cancelling ends the wait, though the reading goes on to its end.
+
+        Raises:
+            LedgerError: it is not open, or cannot be read at all, or what was ordered before could not be written.
+        """
         return await self._read(lambda reader: reader.verify())
 
     async def _read(self, question: Callable[[Reader], T]) -> T:

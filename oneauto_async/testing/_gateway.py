@@ -54,7 +54,7 @@ class SimulatedAnswer:
 
     @property
     def billed(self) -> bool:
-        """Whether the vendor charges for it: every 200, and the one that was lost on the way."""
+        """Whether the vendor charges for it, as for every 200 and for the one that was lost on the way."""
         return self.status == HTTPStatus.OK or self.silent
 
     def with_retry_after(self, value: str | float | None) -> SimulatedAnswer:

@@ -34,7 +34,7 @@ class VirtualClock:
     def __init__(self, seed: int = 0, start: float = 0.0) -> None:
         """Make a clock.
 
-        Args:
+        Arguments:
             seed: of the random numbers.
             start: what `monotonic` shows at first, in seconds.
         """

@@ -59,7 +59,7 @@ def serve(app: ASGIApp, *, host: str = "127.0.0.1", port: int = 0) -> Iterator[s
     The server listens when the block is entered. When it is left, open connections are cut, calls under way are ended,
     and the thread is gone. It can be entered from a test that is async or not.
 
-    Args:
+    Arguments:
         app: the app. It gets no lifespan events.
         host: the address to listen on.
         port: the port to listen on; 0 for any free one.

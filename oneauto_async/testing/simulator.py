@@ -122,7 +122,7 @@ class Simulator:
     ) -> None:
         """Make a simulator with empty books.
 
-        Args:
+        Arguments:
             keys: the API keys to accept.
             rate: calls per second that each key is allowed; ``None`` for no limit.
             burst: calls that each key may make at once after a rest.
@@ -189,7 +189,7 @@ class Simulator:
     def fail_next(self, count: int, status: int = 503, retry_after: str | None = None) -> None:
         """Let the backend fail the next calls that reach it, after those already scripted.
 
-        Args:
+        Arguments:
             count: how many calls.
             status: the HTTP status they get, 300 to 599.
             retry_after: the ``Retry-After`` they get, as it is sent; ``None`` for none.

@@ -46,8 +46,8 @@ BUFFER_FACTOR = 2
 class Desk(Protocol):
     """Where a batch gets its lookups: the client."""
 
-    def require_open(self) -> None:
-        """Raise `ClientClosedError` if nothing can be looked up."""
+    def enlist(self, batch: Batch[Any]) -> None:
+        """Tell the batch, from now on, when nothing can be looked up any more; raise `ClientClosedError` if so now."""
         ...
 
     def book(self, vehicle_id: str, seat: Seat) -> Awaitable[Flight | Outcome[Any]]:
@@ -57,8 +57,11 @@ class Desk(Protocol):
         """
         ...
 
-    def leave(self, flight: Flight, seat: Seat) -> None:
-        """Stop waiting for a lookup; a request under way is seen through, its answer kept unclaimed."""
+    def leave(self, flight: Flight, seat: Seat, *, is_told: bool = False) -> None:
+        """Stop waiting for a lookup; a request under way is seen through, its answer kept unclaimed.
+
+        With ``is_told`` the batch has told already what the lookup has cost so far.
+        """
         ...
 
     def keep_untaken(self, outcomes: Iterable[Outcome[Any]]) -> None:
@@ -157,7 +160,7 @@ class Batch(Generic[T]):
     async def __aenter__(self) -> Self:
         if self._tasks:
             raise RuntimeError("a batch is entered once; call client.batch(...) again for another run")
-        self._desk.require_open()
+        self._desk.enlist(self)
         self._began = self._clock.monotonic()
         self._feeder = self._start(self._feed())
         if self._deadline is not None:
@@ -332,6 +335,8 @@ class Batch(Generic[T]):
         self._stopped = self._stopped or reason
         for underway in tuple(self._underway):
             assert underway.flight is not None
+            if underway.flight.landed:
+                continue  # what stops the batch is its outcome, which reaches one seat after the other
             if not underway.flight.is_sent:
                 self._call_off(underway, underway.flight, reason, f"given up: the batch stopped, {reason}")
             elif reason is NotSentReason.DEADLINE:
@@ -343,15 +348,15 @@ class Batch(Generic[T]):
 
     def _call_off(self, underway: _Underway, flight: Flight, reason: NotSentReason, text: str) -> None:
         outcome = flight.pursuit.called_off(reason, _STOP_ERRORS[reason], text)
-        if flight.is_paid_beside(underway):
-            outcome = joined(outcome)
-        self._leave(underway)
+        is_told = not flight.is_paid_beside(underway)
+        self._leave(underway, is_told=is_told)
+        outcome = outcome if is_told else joined(outcome)
         self._end(underway, outcome)
 
-    def _leave(self, underway: _Underway) -> None:
+    def _leave(self, underway: _Underway, *, is_told: bool = False) -> None:
         if underway.flight is not None and not underway.gone:
             underway.gone = True
-            self._desk.leave(underway.flight, underway)
+            self._desk.leave(underway.flight, underway, is_told=is_told)
 
     def _unsent(self, vehicle_id: str) -> NotSent:
         reason = self._stopped
@@ -368,8 +373,16 @@ class Batch(Generic[T]):
             self._feeder.cancel()  # what holds the slots may never end
         self._stop_waiting_for_input()
 
+    def learn_of_closing(self) -> None:
+        """Learn that the client closes: nothing more is sent, and an input that gives no id is not waited for."""
+        if self._closed or self._input_ended:
+            return
+        self._stopped = self._stopped or NotSentReason.CLOSED
+        self._is_late = True
+        self._stop_waiting_for_input()
+
     def _stop_waiting_for_input(self) -> None:
-        """Read no further: an input that is waited for after the deadline may never end."""
+        """Read no further: an input that is waited for after the end may never end itself."""
         if self._is_reading:
             self._feeder.cancel()
 

@@ -74,22 +74,22 @@ class BookedLookup(Lookup[T]):
         except LedgerError as error:
             if not self.doubts or error.billing is not Billing.NOT_BILLED:
                 raise
-            raise self._left_in_doubt(flight, error) from error
+            raise self._left_in_doubt(error) from error
         finally:
             self._give_back()
 
-    def _left_in_doubt(self, flight: Flight, error: LedgerError) -> LedgerError:
+    def _left_in_doubt(self, error: LedgerError) -> LedgerError:
         """Say that the ledger failed before a doubt could be sent again: it is one all the same."""
         facts = self._facts(Billing.UNKNOWN)
         text = f"{error}; an earlier request is in doubt"
-        self.books.keep(flight.key, failed(facts.error(InDoubtError, text), facts))
+        self.books.keep((self.route.endpoint, self.vehicle_id), failed(facts.error(InDoubtError, text), facts))
         return LedgerError(text, billing=Billing.UNKNOWN, status=facts.receipt.status, attempts=self.attempts)
 
-    def _interrupted(self) -> Outcome[T]:
+    def _interrupted(self, is_closing: bool) -> Outcome[T]:
         """What came is no doubt, though it came in the moment of the cancellation."""
         if self.came is not None:
             return self._outcome(self._judge(self.came))
-        return self._with_doubt(super()._interrupted())
+        return self._with_doubt(super()._interrupted(is_closing))
 
     def called_off(self, reason: NotSentReason, error: type[OneAutoError], text: str) -> Outcome[T]:
         """Return the outcome for a waiter that leaves now: in doubt if a request is under way, or was before."""
@@ -346,7 +346,7 @@ class BookedLookup(Lookup[T]):
         receipt = outcome.receipt
         is_free = receipt.billing is Billing.NOT_BILLED
         if not is_free:
-            self.books.keep(self.flight.key, outcome)
+            self.books.keep((self.route.endpoint, self.vehicle_id), outcome)
         place = "was free, and is on this error" if is_free else "is in client.unclaimed"
         return LedgerError(
             f"{error}; what came for evdb_vehicle_id {self.vehicle_id} {place}",

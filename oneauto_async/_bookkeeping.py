@@ -53,6 +53,10 @@ class Wishes:
             return (route.endpoint, vehicle_id)
         return (route.endpoint, vehicle_id, self)
 
+    def take(self, age: float) -> bool:
+        """Tell whether an answer of so many seconds will do."""
+        return not self.refresh and (self.max_age is None or age <= self.max_age)
+
 
 NO_WISHES = Wishes()
 

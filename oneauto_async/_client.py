@@ -6,6 +6,7 @@ import asyncio
 import logging
 import ssl
 import warnings
+import weakref
 from collections.abc import Awaitable, Callable, Hashable, Iterable
 from decimal import Decimal
 from functools import partial
@@ -131,7 +132,8 @@ class OneAutoClient:
             keep=UNCLAIMED_PER_SLOT * max_concurrency, on_slot_free=self._slots.release, on_dropped=self._dropped
         )
         self._boarding: dict[Hashable, list[asyncio.Future[None]]] = {}
-        self._unwritten: set[Hashable] = set()  # what is unclaimed because the ledger failed
+        self._unwritten: dict[Hashable, float] = {}  # when what is unclaimed came, which the ledger failed to keep
+        self._batches: weakref.WeakSet[Batch[Any]] = weakref.WeakSet()
         self._routes: Recent[Endpoint[Any], Route[Any]] = Recent()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._http_client: httpx.AsyncClient | None = None
@@ -185,9 +187,12 @@ class OneAutoClient:
             raise ClientClosedError("a OneAutoClient is opened once; make a new one for another `async with`")
         http_client = self._given_http_client or self._own_http_client()
         self._loop = asyncio.get_running_loop()
+        self._http_client = http_client
         if self._keeps_books:
             await self._open_books()
-        self._http_client = http_client
+        if self._closing is not None:
+            await self._shut()  # what has opened since
+            raise ClientClosedError("the client was closed while it was being opened")
         exchange = Exchange(
             http_client, base_url=self._base_url, key=self._key, timeouts=self._timeouts, clock=self._clock
         )
@@ -199,7 +204,7 @@ class OneAutoClient:
         try:
             await self._opened_books().open()
         except BaseException:
-            self._loop = None  # as if it had never been entered
+            self._loop = self._http_client = None  # as if it had never been entered
             raise
 
     def _opened_books(self) -> ClientBooks:
@@ -241,20 +246,26 @@ class OneAutoClient:
 
     async def _close(self) -> None:
         self._slots.release()  # wakes one lookup that waits for a slot; finding the client closed, it wakes the next
+        for batch in tuple(self._batches):
+            batch.learn_of_closing()
         try:
             await self._flights.ground(self._timeouts.drain)
         finally:
             if self._tools is not None:
                 self._governor.disregard(self._observers)
-            try:
-                if self._http_client is not None and self._given_http_client is None:
-                    await self._http_client.aclose()
-            finally:
-                if self._books is not None:
-                    await self._books.aclose()
+            await self._shut()
         if self._flights.unclaimed and self._ledger is None:
             count = len(self._flights.unclaimed)
             _log.warning("closed with %d answers that nobody took and that were, or may have been, paid for", count)
+
+    async def _shut(self) -> None:
+        """Close what was opened here."""
+        try:
+            if self._http_client is not None and self._given_http_client is None:
+                await self._http_client.aclose()
+        finally:
+            if self._books is not None:
+                await self._books.aclose()
 
     def _own_http_client(self) -> httpx.AsyncClient:
         transport = self._transport or HTTP11Transport(self._ssl_context, max_connections=self._max_concurrency)
@@ -528,21 +539,22 @@ class OneAutoClient:
     ) -> Flight | Outcome[Any]:
         """Take the seat in the flight of this id, under way or new; or return an outcome that landed unclaimed."""
         tools = self._require_open()
-        key: Hashable = (route.endpoint, vehicle_id) if wishes is None else wishes.key(route, vehicle_id)
-        payer = None if wishes is None else wishes.meter
-        pursue = partial(self._pursuit, route, vehicle_id, tools, wishes)
-        while (booked := self._book_existing(key, seat, payer, pursue)) is None and key in self._boarding:
+        wanted = _Wanted(
+            (route.endpoint, vehicle_id), seat, wishes, partial(self._pursuit, route, vehicle_id, tools, wishes)
+        )
+        key: Hashable = wanted.id if wishes is None else wishes.key(route, vehicle_id)
+        while (booked := self._book_existing(key, wanted)) is None and key in self._boarding:
             await self._see_who_boards(key)
             self._require_open()
         if booked is not None:
             return booked
         await self._take_slot(key)
         # While this lookup waited for its slot the client may have closed, and another may have taken off with the id.
-        booked = self._book_existing(key, seat, payer, pursue) if self._closing is None else None
+        booked = self._book_existing(key, wanted) if self._closing is None else None
         if booked is not None or self._closing is not None:
             self._slots.release()
             self._require_open()
-        return booked or self._flights.launch(key, pursue(), seat, payer)
+        return booked or self._flights.launch(key, wanted.pursue(), seat, wanted.payer)
 
     async def _take_slot(self, key: Hashable) -> None:
         """Wait for a slot, for all who come with the same id meanwhile."""
@@ -581,28 +593,38 @@ class OneAutoClient:
             return None
         return self._opened_books().wishes(max_age, refresh, budget)
 
-    def _book_existing(
-        self, key: Hashable, seat: Seat, payer: Meter | None, pursue: Callable[[], Lookup[Any]]
-    ) -> Flight | Outcome[Any] | None:
-        if self._ledger is None or key in self._unwritten:  # else the books have it, and know whether it will do
-            outcome = self._flights.claim(key)
-            self._unwritten.discard(key)
-            if outcome is not None:
-                return self._flights.on_account(payer, key, outcome)
+    def _book_existing(self, key: Hashable, wanted: _Wanted) -> Flight | Outcome[Any] | None:
+        outcome = self._take_unclaimed(key, wanted.payer) if self._ledger is None else self._take_unwritten(wanted)
+        if outcome is not None:
+            return outcome
         flight = self._flights.get(key)
         if flight is not None:
-            flight.board(seat, payer, pursue)
+            flight.board(wanted.seat, wanted.payer, wanted.pursue)
         return flight
+
+    def _take_unclaimed(self, key: Hashable, payer: Meter | None) -> Outcome[Any] | None:
+        outcome = self._flights.claim(key)
+        return None if outcome is None else self._flights.on_account(payer, key, outcome)
+
+    def _take_unwritten(self, wanted: _Wanted) -> Outcome[Any] | None:
+        """Take what the ledger failed to keep, if it will do; all else the ledger has, and knows whether it will."""
+        came = self._unwritten.get(wanted.id)
+        if came is None or not wanted.takes(self._clock.monotonic() - came):
+            return None
+        outcome = self._take_unclaimed(wanted.id, wanted.payer)
+        if not self._flights.holds(wanted.id):  # else it was not on this account, and stays
+            del self._unwritten[wanted.id]
+        return outcome
 
     def _dropped(self, key: Hashable, outcome: Outcome[Any]) -> None:
         """Say that an answer which nobody took is gone, unless the ledger has it."""
         if self._ledger is None or key in self._unwritten:
             _log.error("dropped an answer that may have been paid for and that nobody took: %r", outcome)
         if not self._flights.holds(key):
-            self._unwritten.discard(key)
+            self._unwritten.pop(key, None)
 
     def _keep_unwritten(self, key: Hashable, outcome: Outcome[Any]) -> None:
-        self._unwritten.add(key)
+        self._unwritten[key] = self._clock.monotonic()
         self._flights.keep_unclaimed(key, outcome)
 
     def _keep_untaken(self, outcomes: Iterable[Outcome[Any]], route: Route[Any]) -> None:
@@ -624,6 +646,23 @@ class OneAutoClient:
 
 
 @attrs.frozen(eq=False)
+class _Wanted:
+    """What one waiter wants: of which id, what will do, and on whose account."""
+
+    id: Hashable
+    seat: Seat
+    wishes: Wishes | None
+    pursue: Callable[[], Lookup[Any]]
+
+    @property
+    def payer(self) -> Meter | None:
+        return None if self.wishes is None else self.wishes.meter
+
+    def takes(self, age: float) -> bool:
+        return self.wishes is None or self.wishes.take(age)
+
+
+@attrs.frozen(eq=False)
 class _Desk:
     """Where a batch gets its lookups, all of one endpoint."""
 
@@ -631,14 +670,15 @@ class _Desk:
     route: Route[Any]
     wishes: Wishes | None
 
-    def require_open(self) -> None:
+    def enlist(self, batch: Batch[Any]) -> None:
         self.client._require_open()
+        self.client._batches.add(batch)
 
     def book(self, vehicle_id: str, seat: Seat) -> Awaitable[Flight | Outcome[Any]]:
         return self.client._book(vehicle_id, self.route, seat, self.wishes)
 
-    def leave(self, flight: Flight, seat: Seat) -> None:
-        self.client._flights.leave(flight, seat)
+    def leave(self, flight: Flight, seat: Seat, *, is_told: bool = False) -> None:
+        self.client._flights.leave(flight, seat, is_told=is_told)
 
     def keep_untaken(self, outcomes: Iterable[Outcome[Any]]) -> None:
         self.client._keep_untaken(outcomes, self.route)

@@ -127,16 +127,17 @@ class Lookup(Generic[T]):
             del self.flight  # each refers to the other: left so, every lookup would wait for the garbage collector
         return self._outcome(ended)
 
-    def interrupted(self) -> Outcome[T]:
+    def interrupted(self, *, is_closing: bool) -> Outcome[T]:
         """Return the outcome after the task was cancelled: in doubt if a request was under way."""
-        outcome = self._interrupted()
+        outcome = self._interrupted(is_closing)
         if self.tools.observers:
             self._tell_of_end(type(outcome).__name__, outcome.receipt.billing)
         return outcome
 
-    def _interrupted(self) -> Outcome[T]:
+    def _interrupted(self, is_closing: bool) -> Outcome[T]:
         sent = self._forget_reply_if_sent()
-        return interrupted(self._facts(Billing.UNKNOWN if sent else Billing.NOT_BILLED), sent=sent)
+        facts = self._facts(Billing.UNKNOWN if sent else Billing.NOT_BILLED)
+        return interrupted(facts, sent=sent, is_closing=is_closing)
 
     def called_off(self, reason: NotSentReason, error: type[OneAutoError], text: str) -> Outcome[T]:
         """Return the outcome for a waiter that leaves now: in doubt if a request is under way."""

@@ -130,15 +130,16 @@ def not_sent(reason: NotSentReason, error: OneAutoError, facts: Facts) -> NotSen
     return NotSent(evdb_vehicle_id=facts.vehicle_id, receipt=facts.receipt, error=error, reason=reason)
 
 
-def interrupted(facts: Facts, *, sent: bool) -> Outcome[Any]:
-    """Return the outcome of a lookup the closing client cut short, ``sent`` if a request was under way."""
+def interrupted(facts: Facts, *, sent: bool, is_closing: bool) -> Outcome[Any]:
+    """Return the outcome of a lookup that was cut short, ``sent`` if a request was under way.
+
+    The client that closes does that, or the last who leaves, or a transport that is cancelled by somebody else.
+    """
     if sent:
-        error: OneAutoError = facts.error(
-            InDoubtError, "the client was closed before the answer came; it may be charged"
-        )
-        return failed(error, facts)
-    text = "the client was closed before this lookup ended"
-    return called_off(NotSentReason.CLOSED, ClientClosedError, text, facts)
+        cause = "the client was closed" if is_closing else "it was broken off"
+        return failed(facts.error(InDoubtError, f"{cause} before the answer came; it may be charged"), facts)
+    cause = "the client was closed before this lookup ended" if is_closing else "given up: nobody waits for it any more"
+    return called_off(NotSentReason.CLOSED, ClientClosedError, cause, facts)
 
 
 def called_off(reason: NotSentReason, kind: type[OneAutoError], text: str, facts: Facts) -> Outcome[Any]:

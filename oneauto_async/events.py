@@ -152,5 +152,7 @@ def tell(observers: tuple[Observer, ...], event: Event) -> None:
     for observer in observers:
         try:
             observer(event)
-        except Exception:  # noqa: BLE001  # whatever a user's observer raises is not the lookup's
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException:  # noqa: BLE001  # whatever a user's observer raises is not the lookup's
             _log.exception("an observer failed on %s", type(event).__name__)

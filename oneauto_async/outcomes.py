@@ -88,6 +88,11 @@ class Receipt:
     elapsed: float = 0.0
     source: Source = Source.NETWORK
 
+    @property
+    def charges(self) -> int:
+        """How many charges it tells of, the one that is sure and each that may have been made."""
+        return (self.billing is Billing.BILLED) + self.doubts
+
 
 def _charge(receipt: Receipt) -> str:
     return "billing unknown" if receipt.billing is Billing.UNKNOWN else str(receipt.billing)

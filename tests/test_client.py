@@ -531,7 +531,7 @@ async def test_a_seat_is_left_once() -> None:
             await asyncio.sleep(60)
             raise AssertionError
 
-        def interrupted(self) -> Outcome[Any]:
+        def interrupted(self, *, is_closing: bool) -> Outcome[Any]:
             error = ClientClosedError("left")
             return NotSent(evdb_vehicle_id="1", reason=NotSentReason.CLOSED, error=error)
 

@@ -39,6 +39,13 @@ class Meter:
         self.reserved -= 1
         self.spent += spent
 
+    def spend(self, charges: int) -> bool:
+        """Count charges that were made already, if there is room for all of them; say whether there was."""
+        if charges and self.reserved + self.spent + charges > self.most:
+            return False
+        self.spent += charges
+        return True
+
 
 def reserve_all(meters: tuple[Meter, ...]) -> bool:
     """Reserve one in every meter, or in none."""

@@ -98,8 +98,8 @@ class Pursuit(Protocol):
         """Whether a request is under way of which it is not sure that nothing has left."""
         ...
 
-    def interrupted(self) -> AnyOutcome:
-        """Return the outcome after ``run`` was cancelled, wherever it was."""
+    def interrupted(self, *, is_closing: bool) -> AnyOutcome:
+        """Return the outcome after ``run`` was cancelled, wherever it was: by the client that closes, or otherwise."""
         ...
 
     def called_off(self, reason: NotSentReason, error: type[OneAutoError], text: str) -> AnyOutcome:
@@ -142,6 +142,7 @@ class Flight:
         grounded: the client closes; no further attempt may start.
         made_way: no further request is made; its slot is free already.
         landed: its outcome was delivered.
+        is_told: what it has cost was told to the last who left.
     """
 
     key: Hashable
@@ -153,6 +154,7 @@ class Flight:
     grounded: bool = False
     made_way: bool = False
     landed: bool = False
+    is_told: bool = False
     task: asyncio.Task[None] | None = attrs.field(default=None, init=False)
 
     @property
@@ -250,17 +252,13 @@ class Flights:
     def on_account(self, meter: Meter | None, key: Hashable, outcome: AnyOutcome) -> AnyOutcome:
         """Return what another's lookup brought, as someone with this budget takes it over.
 
-        If it has room for the charge it is theirs, with the receipt. Else they get the answer as one that cost them
-        nothing, and the receipt stays here.
+        If it has room for all that was, or may have been, charged, it is theirs, with the receipt. Else they get the
+        answer as one that cost them nothing, and the receipt stays here.
         """
-        if meter is None or outcome.receipt.billing is Billing.NOT_BILLED:
+        if meter is None or meter.spend(outcome.receipt.charges):
             return outcome
-        if not meter.has_room:
-            self.keep_unclaimed(key, outcome)
-            return joined(outcome)
-        meter.reserve()
-        meter.settle(spent=True)
-        return outcome
+        self.keep_unclaimed(key, outcome)
+        return joined(outcome)
 
     def get(self, key: Hashable) -> Flight | None:
         """Return the flight of this key that may be joined, if there is one."""
@@ -275,16 +273,20 @@ class Flights:
     def _take_off(self, flight: Flight) -> None:
         flight.task = start(self._fly(flight), "oneauto flight")
 
-    def leave(self, flight: Flight, seat: Seat) -> None:
-        """Stop waiting. Nothing that others wait for is disturbed, and a request under way is seen through."""
+    def leave(self, flight: Flight, seat: Seat, *, is_told: bool = False) -> None:
+        """Stop waiting. Nothing that others wait for is disturbed, and a request under way is seen through.
+
+        With ``is_told`` the waiter has the receipt already of what the flight has cost so far.
+        """
         if seat not in flight.seats:
             return
         flight.seats.remove(seat)
         flight.guests.pop(seat, None)
         if not flight.abandoned or flight.is_sent or flight.landed:
             return  # a request under way may be joined again; else its answer goes to unclaimed
-        if not flight.seats:
+        if not flight.seats:  # else it may go on for its guests
             self._leaving.add(self._flying.pop(flight.key))
+            flight.is_told = is_told
         flight.payer = _LEFT
         self._end(flight)
 
@@ -294,14 +296,17 @@ class Flights:
         except asyncio.CancelledError:
             self._break_off(flight)
             raise
-        except Exception as fault:  # noqa: BLE001  # whoever waits must hear of it, and the flight must land
+        except (KeyboardInterrupt, SystemExit) as end:
+            self._crash(flight, end)
+            raise
+        except BaseException as fault:  # noqa: BLE001  # whoever waits must hear of it, and the flight must land
             self._crash(flight, fault)
         else:
             self._arrive(flight, outcome)
 
     def _break_off(self, flight: Flight) -> None:
         """End what was cancelled, or begin it anew for guests whose payers have left."""
-        self._arrive(flight, flight.pursuit.interrupted())
+        self._arrive(flight, flight.pursuit.interrupted(is_closing=flight.grounded))
 
     def _arrive(self, flight: Flight, outcome: AnyOutcome) -> None:
         """Land; but where only the payers' budget or their leaving ended it, go on for the guests."""
@@ -315,7 +320,8 @@ class Flights:
     def _land(self, flight: Flight, outcome: AnyOutcome) -> None:
         seats = self._clear(flight)
         if not seats:
-            self.keep_unclaimed(flight.key, outcome)
+            if not flight.is_told:
+                self.keep_unclaimed(flight.key, outcome)
             return
         if outcome.receipt.source is Source.LEDGER:
             self.claim(flight.key)  # the books have what was left here, or what is newer
@@ -323,7 +329,7 @@ class Flights:
             outcome = self.on_account(flight.guests[seats[0]].payer, flight.key, outcome)
         _deliver(seats, outcome)
 
-    def _crash(self, flight: Flight, fault: Exception) -> None:
+    def _crash(self, flight: Flight, fault: BaseException) -> None:
         is_free = isinstance(fault, OneAutoError) and fault.billing is Billing.NOT_BILLED
         cost = "which cost nothing" if is_free else "which may have been charged"
         _log.error("a fault ended the lookup of %s, %s: %r", flight.pursuit, cost, fault)

@@ -7,8 +7,10 @@ no trustworthy answer* (`Lost`).
 from __future__ import annotations
 
 import asyncio
+import logging
 import ssl
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
+from contextlib import suppress
 from typing import Any, ClassVar, NamedTuple, TypeAlias
 
 import attrs
@@ -26,7 +28,7 @@ from .http11 import HTTP11Transport
 from .masking import Mask
 from .mocks import stock_transport_is_mocked
 from .reading import MAX_BODY
-from .record import FlightRecord, Stage
+from .record import EXTENSION, FlightRecord, Stage
 from .requests import Mould, httpx_timeouts
 from .straight import is_plain, straight_way
 
@@ -59,6 +61,8 @@ class Lost:
 
 
 Attempted: TypeAlias = Reply | Unsent | Lost
+
+_log = logging.getLogger("oneauto_async")
 
 _FAILURES = (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, OSError)
 """What httpx, a transport or a socket under it may raise; a timeout is an OSError."""
@@ -100,6 +104,11 @@ class Exchange:
                 await self._through_httpx(mould.request(vehicle_id, self._seconds, record), record)
         except _FAILURES as error:
             failure = self._failure(error, record)
+        except Exception as error:
+            if record.status is None:
+                raise
+            failure = self._failure(error, record)  # of a hook, say: what has come is paid for all the same
+            _log.warning("an answer had come when the http_client failed: %s", failure.text)
         if record.status is None:
             assert failure is not None
             return failure
@@ -117,6 +126,8 @@ class Exchange:
         transport = self._client._transport_for_url(request.url)  # mounts are private
         if type(transport) is httpx.AsyncHTTPTransport:  # a subclass may do anything before it traces a step
             request.extensions["trace"] = self._tracer(record)
+            if not _speaks_http2(transport):
+                request.headers["connection"] = "close"  # its pool takes surplus bytes for the next answer
             may_be_replaced = any(self._client.event_hooks.values())  # the trace, by a hook
             record.is_kept = not may_be_replaced and is_plain(self._client) and _traces_each_step(transport)
         elif not isinstance(transport, HTTP11Transport):
@@ -134,17 +145,23 @@ class Exchange:
                 record.sent(self._clock.monotonic())
             elif event == "http11.send_request_headers.failed" and _is_of_h11(info["exception"]):
                 record.restart()  # it was looked at, and none of it written
+            elif event == "http11.receive_response_headers.complete" and record.stage is Stage.SENT:
+                _, record.status, _, headers, *_ = info["return_value"]  # known, should a hook fail on it
+                record.headers = _decoded(headers)
 
         return trace
 
     def _failure(self, error: Exception, record: FlightRecord) -> Unsent | Lost:
         """Note why no whole answer came, and return what that says of the money in case no status came either."""
-        if isinstance(error, httpx.HTTPStatusError):  # raised by a hook of the user's, which has seen the status
-            record.status, record.flaw = error.response.status_code, Flaw.TRUNCATED
+        if record.stage is Stage.COMPLETE or record.flaw is not None:
+            return self._translate(error, record)  # a hook has failed, and not the answer
+        late = isinstance(error, TimeoutError | httpx.TimeoutException)
+        record.flaw = Flaw.TIMED_OUT if late else Flaw.TRUNCATED
+        if isinstance(error, httpx.HTTPStatusError) and _is_of(error.response, record):  # raised by a hook
+            record.status = error.response.status_code
             record.headers = tuple(error.response.headers.multi_items())
-        elif record.flaw is None and record.stage is not Stage.COMPLETE:  # else a hook has failed, and not the answer
-            late = isinstance(error, TimeoutError | httpx.TimeoutException)
-            record.flaw = Flaw.TIMED_OUT if late else Flaw.TRUNCATED
+            with suppress(httpx.ResponseNotRead):
+                record.body, record.flaw = error.response.content, None
         return self._translate(error, record)
 
     def _translate(self, error: Exception, record: FlightRecord) -> Unsent | Lost:
@@ -152,7 +169,7 @@ class Exchange:
         text = f"{type(error).__name__}: {excerpt(self._mask.text(str(error)))}".rstrip(": ")
         if isinstance(error, httpx.ProxyError):
             return Unsent(text=text, proxy=True, final="407" in text)
-        if record.stage is Stage.NOT_SENT if record.is_kept else _is_surely_unsent(error):
+        if not record.was_sent and (record.stage is Stage.NOT_SENT if record.is_kept else _is_surely_unsent(error)):
             return Unsent(text=text, final=_is_final(error))
         return Lost(text=text)
 
@@ -160,7 +177,7 @@ class Exchange:
 async def receive(response: httpx.Response, record: FlightRecord) -> None:
     """Read a foreign transport's response into the record, within bounds."""
     record.stage, record.status = Stage.ANSWERED, response.status_code
-    record.headers = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in response.headers.raw]
+    record.headers = _decoded(response.headers.raw)
     if response.is_stream_consumed:  # a mock's response comes read and decoded
         record.body = response.content
         return
@@ -176,6 +193,21 @@ async def receive(response: httpx.Response, record: FlightRecord) -> None:
         await response.aclose()
     if coding := response.headers.get("content-encoding"):
         record.body, record.flaw = decode(coding, record.body, MAX_BODY)
+
+
+def _is_of(response: httpx.Response, record: FlightRecord) -> bool:
+    """Tell an answer to our request from one to a request that a hook has made."""
+    request = getattr(response, "_request", None)
+    return request is not None and request.extensions.get(EXTENSION) is record
+
+
+def _decoded(headers: Iterable[tuple[bytes, bytes]]) -> Headers:
+    return [(name.decode("latin-1"), value.decode("latin-1")) for name, value in headers]
+
+
+def _speaks_http2(transport: httpx.AsyncHTTPTransport) -> bool:
+    """Tell whether a stock transport may agree on HTTP/2, which has no word for closing; in doubt, yes."""
+    return bool(getattr(transport._pool, "_http2", True))
 
 
 def _traces_each_step(transport: httpx.AsyncHTTPTransport) -> bool:

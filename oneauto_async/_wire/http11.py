@@ -91,7 +91,7 @@ class HTTP11Transport(httpx.AsyncBaseTransport):
         if record is None:
             record = request.extensions[EXTENSION] = FlightRecord()
         elif record.stage is not Stage.NOT_SENT:
-            record.restart()  # sent once more by its owner
+            record.send_again()
         if stock_transport_is_mocked():
             record.sent(asyncio.get_running_loop().time())  # a mock may do anything, and does not say what
             return await self._stock_transport().handle_async_request(request)

@@ -44,6 +44,7 @@ class FlightRecord:
         may_leave: whether the request may leave still, asked when a connection that had to be waited for is there.
         is_kept: the transport writes this record; else only its exceptions tell how far a request got.
         stage: how far it has got.
+        was_sent: it had left before it was sent once more.
         sent_at: the moment on the event loop's clock when its bytes left, or ``None`` before.
         bytes_sent: how many bytes were written.
         status: the final status, once answered.
@@ -57,6 +58,7 @@ class FlightRecord:
     may_leave: Callable[[], bool] | None = None
     is_kept: bool = False
     stage: Stage = NOT_SENT
+    was_sent: bool = False
     sent_at: float | None = None
     bytes_sent: int = 0
     status: int | None = None
@@ -64,8 +66,13 @@ class FlightRecord:
     body: bytes = b""
     flaw: Flaw | None = None
 
+    def send_again(self) -> None:
+        """Begin once more, for whoever sends the same request again; that it has left once stays known."""
+        self.was_sent = True
+        self.restart()
+
     def restart(self) -> None:
-        """Forget an exchange that is over: the same request is sent again."""
+        """Forget an exchange of which nothing has left after all."""
         self.stage, self.sent_at, self.bytes_sent = NOT_SENT, None, 0
         self.status, self.headers, self.body, self.flaw = None, (), b"", None
 

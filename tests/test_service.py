@@ -1,0 +1,374 @@
+"""What a long-lived service meets: hooks, mocks and observers that fail, doubts told once, closing at any moment."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import httpx_retries
+import pytest
+
+from oneauto_async import (
+    Billing,
+    Budget,
+    ClientClosedError,
+    Failed,
+    Found,
+    InDoubt,
+    NotSentReason,
+    OneAutoClient,
+    RetryPolicy,
+)
+from oneauto_async.errors import LedgerError
+from oneauto_async.events import Event
+from oneauto_async.ledger import Claim, MemoryLedger, SqliteLedger, State
+from oneauto_async.ledger.records import Settlement
+from oneauto_async.testing import Simulator, VirtualClock, serve
+from oneauto_async.transport import HTTP11Transport
+
+asynchronous = pytest.mark.asyncio
+
+Handler = Callable[[httpx.Request], Coroutine[None, None, httpx.Response]]
+
+
+@pytest.fixture
+def clock() -> VirtualClock:
+    return VirtualClock()
+
+
+def answered(client: httpx.AsyncClient, simulator: Simulator, address: str, **options: Any) -> OneAutoClient:
+    return OneAutoClient(simulator.api_key, base_url=address, http_client=client, **options)
+
+
+def of_mock(handler: Handler, clock: VirtualClock, **options: Any) -> OneAutoClient:
+    transport = httpx.MockTransport(handler)
+    return OneAutoClient("k" * 20, base_url="https://x.invalid", transport=transport, clock=clock, **options)
+
+
+# Hooks of an httpx client that was given.
+
+
+@asynchronous
+async def test_a_hook_that_fails_on_an_answer_does_not_lose_it() -> None:
+    """It came whole and is paid for: it is returned, and kept in the ledger."""
+
+    async def hook(response: httpx.Response) -> None:
+        raise KeyError("x-trace-id")
+
+    simulator, ledger = Simulator(), MemoryLedger()
+    with serve(simulator) as address:
+        async with httpx.AsyncClient(transport=HTTP11Transport(), event_hooks={"response": [hook]}) as http:
+            async with answered(http, simulator, address, ledger=ledger) as client:
+                outcome = await client.lookup("1")
+                again = await client.lookup("1")
+    assert isinstance(outcome, Found)
+    assert outcome.receipt.billing is Billing.BILLED
+    assert again.receipt.billing is Billing.NOT_BILLED
+    assert simulator.bills == {"1": 1}
+
+
+@asynchronous
+async def test_over_the_stock_transport_a_failing_hook_leaves_no_doubt_about_the_charge() -> None:
+    """The status was seen, and what the hook has left unread is told as broken off."""
+
+    async def hook(response: httpx.Response) -> None:
+        raise KeyError("x-trace-id")
+
+    simulator = Simulator()
+    with serve(simulator) as address:
+        async with httpx.AsyncClient(trust_env=False, event_hooks={"response": [hook]}) as http:
+            async with answered(http, simulator, address) as client:
+                outcome = await client.lookup("1")
+    assert isinstance(outcome, Failed)
+    assert (outcome.receipt.billing, outcome.receipt.status) == (Billing.BILLED, 200)
+
+
+@asynchronous
+async def test_a_hook_that_reads_and_refuses_an_answer_does_not_hide_a_used_up_quota() -> None:
+    """What it has read tells the two kinds of 429 apart."""
+
+    async def hook(response: httpx.Response) -> None:
+        await response.aread()
+        response.raise_for_status()
+
+    simulator = Simulator(quota=0)
+    with serve(simulator) as address:
+        async with httpx.AsyncClient(trust_env=False, event_hooks={"response": [hook]}) as http:
+            async with answered(http, simulator, address) as client, client.batch(range(3), concurrency=1) as batch:
+                assert [type(outcome).__name__ async for outcome in batch] == ["Failed", "NotSent", "NotSent"]
+    assert batch.summary.stopped is NotSentReason.QUOTA
+
+
+@asynchronous
+async def test_a_hook_s_own_request_is_not_taken_for_ours() -> None:
+    """The status of an error that it raises may be of another service."""
+
+    async def hook(response: httpx.Response) -> None:
+        request = httpx.Request("GET", "https://elsewhere.invalid")
+        httpx.Response(403, request=request).raise_for_status()
+
+    simulator = Simulator()
+    with serve(simulator) as address:
+        async with httpx.AsyncClient(transport=HTTP11Transport(), event_hooks={"response": [hook]}) as http:
+            async with answered(http, simulator, address) as client:
+                assert isinstance(await client.lookup("1"), Found)
+
+
+# Transports that were given.
+
+
+@asynccontextmanager
+async def stuttering_server() -> AsyncIterator[str]:
+    """Answer each vehicle with its own number as power, and the first of them twice."""
+    seen: list[int] = []
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while True:
+                head = await reader.readuntil(b"\r\n\r\n")
+                vehicle = int(head.split(b"evdb_vehicle_id=")[1].split()[0])
+                seen.append(vehicle)
+                result = {"vehicle_to_load_power_output_kw": vehicle}
+                body = json.dumps({"success": True, "result": result}).encode()
+                whole = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
+                writer.write(whole * (2 if len(seen) == 1 else 1))
+        except (asyncio.IncompleteReadError, ConnectionError):
+            writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    try:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    finally:
+        server.close()
+
+
+@asynchronous
+@pytest.mark.parametrize("is_client", [True, False])
+async def test_the_stock_pool_never_gives_one_vehicle_the_surplus_of_another(is_client: bool) -> None:
+    """It would take surplus bytes for the next answer: so each of its connections carries one request."""
+    async with stuttering_server() as url:
+        given: dict[str, Any] = (
+            {"http_client": httpx.AsyncClient(trust_env=False)}
+            if is_client
+            else {"transport": httpx.AsyncHTTPTransport(trust_env=False)}
+        )
+        async with OneAutoClient("k" * 20, base_url=url, **given) as client:
+            for vehicle in (1, 2, 3):
+                outcome = await client.lookup(vehicle)
+                assert isinstance(outcome, Found)
+                assert outcome.value.vehicle_to_load_power_output_kw == vehicle
+
+
+@asynchronous
+async def test_what_a_retrying_transport_has_sent_once_is_never_surely_unsent() -> None:
+    """Its second try found no connection, and the first may have been charged."""
+    seen: list[bytes] = []
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        seen.append(await reader.readuntil(b"\r\n\r\n"))
+        server.close()
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    retries = httpx_retries.Retry(total=1, backoff_factor=0.01)
+    transport = httpx_retries.RetryTransport(HTTP11Transport(), retry=retries)
+    async with OneAutoClient("k" * 20, base_url=url, transport=transport) as client:
+        outcome = await client.lookup(1)
+    assert isinstance(outcome, InDoubt)
+    assert (len(seen), outcome.receipt.doubts) == (1, 1)
+
+
+@asynchronous
+async def test_a_mock_that_fails_a_test_is_heard_and_its_slot_is_free_again() -> None:
+    """pytest.fail raises what is no Exception."""
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        pytest.fail("the service must not be asked")
+
+    transport = httpx.MockTransport(handler)
+    async with OneAutoClient("k", base_url="https://x.invalid", transport=transport, max_concurrency=1) as client:
+        for _ in range(2):
+            async with asyncio.timeout(10):
+                with pytest.raises(pytest.fail.Exception, match="must not be asked"):
+                    await client.lookup("1")
+        async with asyncio.timeout(10), client.batch(["1", "2"]) as batch:
+            with pytest.raises(pytest.fail.Exception, match="must not be asked"):
+                await anext(batch)
+
+
+@asynchronous
+async def test_an_observer_that_fails_a_test_does_not_hold_up_a_lookup() -> None:
+    """What it raises is logged and goes no further, whatever it is."""
+
+    def observer(event: Event) -> None:
+        pytest.fail("no event is expected")
+
+    async with OneAutoClient.simulated(observers=[observer]) as client, asyncio.timeout(10):
+        assert isinstance(await client.lookup("1"), Found)
+
+
+def test_a_transport_that_is_cancelled_by_somebody_else_does_not_look_like_closing(clock: VirtualClock) -> None:
+    """The client is open, and the request may have been charged."""
+
+    async def handler(request: httpx.Request) -> httpx.Response:
+        raise asyncio.CancelledError
+
+    async def main() -> Any:
+        async with of_mock(handler, clock) as client:
+            return await client.lookup("1")
+
+    outcome = clock.run(main())
+    assert isinstance(outcome, InDoubt)
+    assert "closed" not in str(outcome.error)
+
+
+# Charges that are told once.
+
+
+def test_an_answer_with_a_doubt_is_taken_over_only_where_both_charges_have_room(clock: VirtualClock) -> None:
+    """A budget of two holds a doubt and a bill, and then nothing more."""
+
+    async def main() -> Any:
+        simulator = Simulator(latency=1)
+        retry = RetryPolicy(resend_in_doubt=1)
+        async with OneAutoClient.simulated(simulator, clock=clock, retry=retry) as client:
+            simulator.fail_next(1, 504)
+            visitor = asyncio.create_task(client.lookup("1"))
+            await asyncio.sleep(1.9)
+            visitor.cancel()
+            await asyncio.sleep(5)
+            async with client.batch(["1", "2"], budget=Budget(max_billed=2)) as batch:
+                kinds = [type(outcome).__name__ async for outcome in batch]
+            return kinds, batch.summary.spent
+
+    assert clock.run(main()) == (["Found", "NotSent"], 2)
+
+
+def test_a_doubt_that_a_batch_was_told_of_is_not_unclaimed(clock: VirtualClock) -> None:
+    """The next who asks would count it once more."""
+    sent: list[str] = []
+
+    async def gateway(request: httpx.Request) -> httpx.Response:
+        vehicle = request.url.params["evdb_vehicle_id"]
+        sent.append(vehicle)
+        await asyncio.sleep(0.1 if vehicle == "1" else 0.11)
+        return httpx.Response({"1": 504, "2": 403}[vehicle], json={"message": "x"})
+
+    async def main() -> Any:
+        async with of_mock(gateway, clock, retry=RetryPolicy(resend_in_doubt=1)) as client:
+            async with client.batch(["1", "2"]) as batch:
+                outcomes = {outcome.evdb_vehicle_id: outcome async for outcome in batch}
+            await asyncio.sleep(1)
+            return outcomes["1"], batch.summary.spent, client.unclaimed
+
+    outcome, spent, unclaimed = clock.run(main())
+    assert isinstance(outcome, InDoubt)
+    assert (spent, len(sent), unclaimed) == (1, 2, ())
+
+
+def test_an_answer_that_stops_a_batch_is_counted_once_for_all_its_places(clock: VirtualClock) -> None:
+    """Without deduplication three places share one flight, and one of them has its receipt."""
+    sent: list[None] = []
+
+    async def gateway(request: httpx.Request) -> httpx.Response:
+        await asyncio.sleep(0.1)
+        sent.append(None)
+        return httpx.Response(504 if len(sent) == 1 else 403, json={"message": "Forbidden"})
+
+    async def main() -> Any:
+        async with of_mock(gateway, clock, retry=RetryPolicy(resend_in_doubt=1)) as client:
+            async with client.batch(["1", "1", "1"], deduplicate=False) as batch:
+                async for _ in batch:
+                    pass
+            return batch.summary
+
+    summary = clock.run(main())
+    assert (len(sent), summary.attempts, summary.spent, summary.duplicates) == (2, 2, 1, 2)
+
+
+class FailsOnce(MemoryLedger):
+    """A ledger whose next end of a claim cannot be written."""
+
+    is_full = False
+
+    def settle(self, claim: Claim, settlement: Settlement) -> Awaitable[None]:
+        written = super().settle(claim, settlement)
+        if not self.is_full or settlement.state is not State.ANSWERED:
+            return written
+        self.is_full = False
+        full: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        full.set_exception(LedgerError("the disk is full"))
+        return full
+
+
+@pytest.mark.parametrize(
+    ("wishes", "bills"), [({"max_age": 60}, 2), ({"refresh": True}, 2), ({"max_age": 86400}, 1), ({}, 1)]
+)
+def test_what_a_ledger_failed_to_keep_is_served_only_to_whom_it_will_do(
+    clock: VirtualClock, wishes: dict[str, Any], bills: int
+) -> None:
+    """Two hours later it is too old for some, and those who refresh want none that is kept."""
+
+    async def main() -> Any:
+        simulator, ledger = Simulator(), FailsOnce(clock=clock)
+        async with OneAutoClient.simulated(simulator, ledger=ledger, clock=clock) as client:
+            ledger.is_full = True
+            with pytest.raises(LedgerError, match="unclaimed"):
+                await client.lookup("1", **wishes)
+            await asyncio.sleep(7200)
+            outcome = await client.lookup("1", **wishes)
+            return outcome, simulator.bills
+
+    outcome, billed = clock.run(main())
+    assert isinstance(outcome, Found)
+    assert billed == {"1": bills}
+
+
+# Closing.
+
+
+def test_a_batch_whose_input_is_idle_ends_when_the_client_closes(clock: VirtualClock) -> None:
+    """An id may never come, and nothing could be sent for it."""
+
+    async def main() -> Any:
+        queue: asyncio.Queue[str] = asyncio.Queue()
+
+        async def ids() -> AsyncIterator[str]:
+            while True:
+                yield await queue.get()
+
+        client = OneAutoClient.simulated(Simulator(), clock=clock)
+        await client.__aenter__()
+
+        async def consume() -> Any:
+            async with client.batch(ids()) as batch:
+                kinds = [type(outcome).__name__ async for outcome in batch]
+            return kinds, batch.summary.stopped
+
+        consumer = asyncio.create_task(consume())
+        queue.put_nowait("1")
+        await asyncio.sleep(1)
+        await client.aclose()
+        async with asyncio.timeout(10):
+            return await consumer
+
+    assert clock.run(main()) == (["Found"], NotSentReason.CLOSED)
+
+
+@asynchronous
+async def test_closing_while_it_is_being_opened_leaves_nothing_open(tmp_path: Path) -> None:
+    """Neither the ledger, which was opened meanwhile, nor the connections."""
+    ledger = SqliteLedger(tmp_path / "a.ledger")
+    client = OneAutoClient.simulated(Simulator(), ledger=ledger)
+    opening = asyncio.create_task(client.__aenter__())
+    await asyncio.sleep(0)
+    await client.aclose()
+    with pytest.raises(ClientClosedError, match="while it was being opened"):
+        await opening
+    assert not ledger.is_open

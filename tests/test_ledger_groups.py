@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 import tempfile
 from collections.abc import Sequence
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -18,10 +20,13 @@ from support.ledgers import answer, doubt, entries_of, failure, key, nothing_kno
 
 from oneauto_async import LedgerError, SystemClock
 from oneauto_async.ledger import Busy, Claim, Entry, HeldInDoubt, Kept, Ledger, MemoryLedger, SqliteLedger, Terms
-from oneauto_async.ledger._groups import Groups
+from oneauto_async.ledger._groups import Done, Groups
 from oneauto_async.ledger._pace import FEW, Timing
+from oneauto_async.ledger._sqlite import connecting
 from oneauto_async.ledger._sqlite.portions import LARGEST, portions
 from oneauto_async.ledger.records import Limit, OverBudget
+
+asynchronous = pytest.mark.asyncio
 
 ENDS = (answer(), nothing_known(), doubt(), failure())
 
@@ -156,20 +161,30 @@ def test_a_large_group_is_as_good_as_many_small_ones(count: int) -> None:
 
 
 class Disk:
-    """Carries out groups at once, and says that it took as long as it is told."""
+    """Carries out groups, at once or when it is told to, and says that each took as long as it is told."""
 
-    def __init__(self, fixed: float) -> None:
+    def __init__(self, fixed: float, *, slow: bool = False) -> None:
         self.fixed = fixed
-        self.timing = Timing(0.0, 0.0)
+        self.slow = slow
         self.groups: list[list[Any]] = []
+        self.at_work: list[tuple[asyncio.Future[Done], Done]] = []
 
-    def run(self, works: Sequence[Any]) -> asyncio.Future[list[Any]]:
+    def run(self, works: Sequence[Any]) -> asyncio.Future[Done]:
         """Carry out a group; each of its orders takes 0.1 ms."""
-        self.timing = Timing(self.fixed, 1e-4 * len(works))
         self.groups.append([work(None) for work in works])
-        done: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
-        done.set_result(self.groups[-1])
-        return done
+        group: asyncio.Future[Done] = asyncio.get_running_loop().create_future()
+        self.at_work.append((group, Done(self.groups[-1], Timing(self.fixed, 1e-4 * len(works)))))
+        if not self.slow:
+            self.go_on()
+        return group
+
+    def go_on(self, error: LedgerError | None = None) -> None:
+        """End the group that is at work."""
+        group, done = self.at_work.pop()
+        if error is None:
+            group.set_result(done)
+        else:
+            group.set_exception(error)
 
 
 def _told(number: int, _: Any) -> int:
@@ -189,7 +204,7 @@ async def groups_made_of(disk: Disk, musts: Sequence[bool]) -> list[list[int]]:
 @given(st.lists(st.booleans(), min_size=1, max_size=120))
 @examples(100)
 def test_a_long_line_goes_in_several_groups_and_in_its_turn(musts: list[bool]) -> None:
-    """None is left out or overtaken, and an order that nobody waits for goes with those it came with."""
+    """None is left out or overtaken, and the end of a claim goes with the claims it came with."""
     groups = asyncio.run(groups_made_of(Disk(1e-3), musts))
     assert [number for group in groups for number in group] == list(range(len(musts)))
     waiters = [sum(not musts[number] for number in group) for group in groups]
@@ -202,3 +217,78 @@ def test_a_long_line_goes_in_several_groups_and_in_its_turn(musts: list[bool]) -
 def test_where_a_group_takes_long_a_line_goes_in_fewer(fixed: float, groups: int) -> None:
     """A slow disk is asked as seldom as can be: a hundred orders take 10 ms, and a group so much more."""
     assert len(asyncio.run(groups_made_of(Disk(fixed), [False] * 100))) == groups
+
+
+@asynchronous
+async def test_what_is_given_back_goes_ahead_of_those_who_have_its_place() -> None:
+    """Else a line of claims that were cancelled and replaced would have more entries sent than there are slots."""
+    disk = Disk(1e-3, slow=True)
+    groups = Groups(disk, on_untaken=lambda claim: groups.order(partial(_told, -claim), must=True))
+    untaken = groups.order(partial(_told, 1))
+    await until_at_work(disk)
+    untaken.cancel()
+    taken = [groups.order(partial(_told, number)) for number in range(2, 40)]
+    disk.go_on()
+    await until_at_work(disk)
+    disk.go_on()
+    await asyncio.sleep(0.01)
+    assert disk.groups[1][0] == -1
+    for order in taken:
+        order.cancel()
+
+
+@asynchronous
+async def test_after_a_failed_group_a_line_is_not_divided() -> None:
+    """A lock that is not let go would hold up each part of it for half a minute."""
+    disk = Disk(1e-3, slow=True)
+    groups = Groups(disk, on_untaken=print)
+    first = groups.order(partial(_told, 0))
+    await until_at_work(disk)
+    line = [groups.order(partial(_told, number)) for number in range(1, 101)]
+    disk.go_on(LedgerError("locked"))
+    await until_at_work(disk)
+    disk.go_on(LedgerError("locked"))
+    results = await asyncio.gather(first, *line, return_exceptions=True)
+    assert [type(result) for result in results] == [LedgerError] * 101
+    assert len(disk.groups) == 2
+
+
+@asynchronous
+async def test_whoever_is_in_line_when_the_file_is_closed_is_told() -> None:
+    """At once, and not when the loop ends."""
+    disk = Disk(1e-3, slow=True)
+    groups = Groups(disk, on_untaken=print)
+    first = groups.order(partial(_told, 0))
+    await until_at_work(disk)
+    line = [groups.order(partial(_told, number)) for number in range(1, 101)]
+    groups.close()
+    disk.go_on(LedgerError("locked"))
+    async with asyncio.timeout(10):
+        results = await asyncio.gather(first, *line, return_exceptions=True)
+    assert all(isinstance(result, LedgerError) for result in results)
+
+
+async def until_at_work(disk: Disk) -> None:
+    """Wait for the next group."""
+    for _ in range(100):
+        if not disk.at_work:
+            await asyncio.sleep(0)
+    assert disk.at_work
+
+
+@asynchronous
+async def test_reading_sees_what_could_not_be_written_at_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An answer whose group failed is written before anybody is told how things stand."""
+    async with SqliteLedger(tmp_path / "a.ledger") as ledger:
+        claim = await ledger.claim(key(1), Terms(), sending=True)
+        assert isinstance(claim, Claim)
+        monkeypatch.setattr(connecting, "PATIENCE", 0.1)
+        with closing(sqlite3.connect(tmp_path / "a.ledger", isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            with pytest.raises(LedgerError):
+                await ledger.settle(claim, answer())
+            other.execute("ROLLBACK")
+        found = await ledger.find(key(1))
+        assert found is not None
+        assert found.is_intact
+        assert (await ledger.spending("default", "api.example")).billed == 1

@@ -1209,7 +1209,7 @@ async def test_a_group_shares_one_transaction(path: Path, monkeypatch: pytest.Mo
         groups: list[int] = []
         run = writer.Writer.run
 
-        def counted(self: writer.Writer, orders: Sequence[writer.Order]) -> list[Any]:
+        def counted(self: writer.Writer, orders: Sequence[writer.Order]) -> _groups.Done:
             groups.append(len(orders))
             return run(self, orders)
 

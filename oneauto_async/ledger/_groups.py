@@ -30,16 +30,19 @@ TURNS = 3
 next lookup, and that orders its claim. So an answer and the claim that follows it share a sync of the disk."""
 
 
+@attrs.frozen
+class Done:
+    """What each order of a group gave, and how long the group took."""
+
+    results: list[Any]
+    timing: Timing
+
+
 class Worker(Protocol):
     """Carries out groups, one at a time."""
 
-    def run(self, works: Sequence[Work]) -> asyncio.Future[list[Any]]:
+    def run(self, works: Sequence[Work]) -> asyncio.Future[Done]:
         """Begin one transaction; the future brings what each order gave, or the error for which none took place."""
-        ...
-
-    @property
-    def timing(self) -> Timing:
-        """How long the last group took that was carried out."""
         ...
 
 
@@ -63,6 +66,8 @@ class Groups:
         self._is_scheduled = False
         self._is_at_work = False
         self._pace = Pace()
+        self._has_failed = False
+        self._is_closed = False
 
     def require_own_place(self) -> None:
         """Raise `LedgerError` in another process or event loop than the one this was made in."""
@@ -95,6 +100,14 @@ class Groups:
         self._schedule()
         return order.done
 
+    def close(self) -> None:
+        """Refuse whoever is still in line, and whoever is at work should it come to nothing: the file is closed."""
+        self._is_closed = True
+        orders, self._waiting, self._owed = [*self._owed, *self._waiting], [], []
+        for order in orders:
+            if not order.done.done():
+                self._refuse(order, _closed())
+
     def _schedule(self) -> None:
         if not self._is_scheduled and not self._is_at_work:
             self._is_scheduled = True
@@ -118,27 +131,34 @@ class Groups:
         group.add_done_callback(lambda done: self._end(orders, done))
 
     def _next(self) -> list[_Order]:
-        """Take the orders for the next group, in their turn: all that nobody waits for, and some that somebody does.
+        """Take the orders for the next group, in their turn: some claims, and the ends of claims that stand among them.
 
-        A claim never goes ahead of an answer that was ordered before it, whose place it has taken.
+        A claim never goes ahead of an end that was ordered before it, whose place it has taken.
         """
         wanted = [order for order in self._waiting if order.must or not order.done.cancelled()]
         waiters = [place for place, order in enumerate(wanted) if not order.must]
-        going = self._pace.together(len(waiters))
+        # Whatever has failed a group, such as a lock, would hold up each part of the line as long again.
+        going = len(waiters) if self._has_failed else self._pace.together(len(waiters))
         end = waiters[going] if going < len(waiters) else len(wanted)
         self._waiting = wanted[end:]
         return wanted[:end]
 
-    def _end(self, orders: list[_Order], group: asyncio.Future[list[Any]]) -> None:
+    def _end(self, orders: list[_Order], group: asyncio.Future[Done]) -> None:
         self._is_at_work = False
         error = _error_of(group)
+        self._has_failed = error is not None
+        line, self._waiting = self._waiting, []
         if error is None:
-            self._pace.learn(self._worker.timing, sum(not order.must for order in orders))
-            for order, result in zip(orders, group.result(), strict=True):
+            done = group.result()
+            self._pace.learn(done.timing, sum(not order.must for order in orders))
+            for order, result in zip(orders, done.results, strict=True):
                 self._deliver(order, result)
         else:
             self._fail(orders, error)
-        if self._waiting:
+        self._waiting += line  # behind what was given back just now: its place is taken by somebody in line
+        if self._is_closed:
+            self.close()
+        elif self._waiting:
             self._schedule()
 
     def _deliver(self, order: _Order, result: Any) -> None:
@@ -167,7 +187,11 @@ def require_own_loop(loop: asyncio.AbstractEventLoop) -> None:
         raise LedgerError("this ledger belongs to another event loop or thread: open one for each")
 
 
-def _error_of(group: asyncio.Future[list[Any]]) -> BaseException | None:
+def _error_of(group: asyncio.Future[Done]) -> BaseException | None:
     if group.cancelled():
-        return LedgerError("the ledger was closed before this was written")
+        return _closed()
     return group.exception()
+
+
+def _closed() -> LedgerError:
+    return LedgerError("the ledger was closed before this was written")

@@ -5,14 +5,18 @@ from __future__ import annotations
 import attrs
 
 WEIGHT = 1 / 8
-"""Of the newest group in what is known: a disk that becomes slow shows within a few groups, a single hitch hardly."""
+"""Of the newest group in what is known: a disk that becomes slow shows within a dozen groups."""
+
+HITCH = 4.0
+"""A group that takes longer than so many times as long as the last is taken for no longer than that: it had to wait for
+another program, or for a moment of the machine's."""
 
 FEW = 16
 """So many always go together: with fewer, what a group costs the processor would show (``benchmarks.ledger``)."""
 
 LONG = 10
-"""Groups by which those with a long line are more than those without, or fewer, before it is seen whether it helps to
-divide it: what comes at once, and what is answered at once, is gone in as many."""
+"""How far the groups that find a long line may be more than those that do not, before lines go undivided; and how far
+fewer, before they are divided again. What is many at once, now and then, is gone sooner."""
 
 
 @attrs.frozen
@@ -43,11 +47,12 @@ class Pace:
         self._divides = True
 
     def learn(self, timing: Timing, waiters: int) -> None:
-        """Take a group into account, for whose end so many have waited."""
+        """Take a group into account that held so many claims."""
         if not waiters:
             return
         weight = WEIGHT if self._waiters else 1.0
-        self._fixed += weight * (timing.fixed - self._fixed)
+        fixed = min(timing.fixed, HITCH * self._fixed) if self._fixed else timing.fixed
+        self._fixed += weight * (fixed - self._fixed)
         self._orders += weight * (timing.orders - self._orders)
         self._waiters += weight * (waiters - self._waiters)
 

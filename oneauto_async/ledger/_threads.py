@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ._pace import Timing
+from ._groups import Done
 
 if TYPE_CHECKING:
     from ._books import Books
@@ -42,16 +42,10 @@ class Threads:
             return asyncio.get_running_loop().run_in_executor(self._reading, self._open_to_look)
         return asyncio.get_running_loop().run_in_executor(self._writing, self._open)
 
-    def run(self, works: Sequence[Callable[[Books], Any]]) -> asyncio.Future[list[Any]]:
+    def run(self, works: Sequence[Callable[[Books], Any]]) -> asyncio.Future[Done]:
         """Carry out a group of orders in one transaction."""
         assert self._writer is not None
         return asyncio.get_running_loop().run_in_executor(self._writing, self._writer.run, works)
-
-    @property
-    def timing(self) -> Timing:
-        """How long the last group took that was carried out."""
-        assert self._writer is not None
-        return self._writer.timing
 
     def ask(self, question: Callable[[Reader], T]) -> asyncio.Future[T]:
         """Ask the reading side."""

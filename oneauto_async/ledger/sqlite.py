@@ -11,6 +11,7 @@ import os
 import time
 import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
@@ -184,7 +185,8 @@ class SqliteLedger:
         Closing again does nothing. Cancelling waits for the end all the same.
 
         Raises:
-            LedgerError: the last of it could not be written; what was sent is then in doubt for the next to open it.
+            LedgerError: the last of it could not be written; what was sent is then in doubt for the next to open
+                it, but not before this process has ended or half a minute has passed.
         """
         if self._closing is None and (self._is_opening or self._threads is not None):
             if not self._is_opening:
@@ -199,8 +201,10 @@ class SqliteLedger:
             while self.is_open and (self._opened().busy or self._opened().owes):
                 await self.flush()  # a claim that nobody took is given back when it comes
         finally:
-            threads, self._threads, self._groups = self._threads, None, None
-            self._closing = None
+            groups, threads = self._groups, self._threads
+            self._threads = self._groups = self._closing = None
+            if groups is not None:
+                groups.close()
             if threads is not None:
                 await threads.closed()
 
@@ -251,7 +255,7 @@ class SqliteLedger:
         return decision
 
     def _give_back(self, untaken: object) -> None:
-        if isinstance(untaken, Claim):
+        if isinstance(untaken, Claim) and self.is_open:  # else closing it gives it back
             self.settle(untaken, GIVEN_BACK)
 
     async def mark_sent(self, claim: Claim) -> bool:
@@ -367,7 +371,11 @@ class SqliteLedger:
         return await self._read(lambda reader: reader.verify())
 
     async def _read(self, question: Callable[[Reader], T]) -> T:
-        if self._opened().busy:
+        groups = self._opened()
+        if groups.busy:
             await self.flush()
+        elif groups.owes:
+            with suppress(LedgerError):  # what is there can be read all the same
+                await self.flush()
         assert self._threads is not None
         return await self._threads.ask(question)

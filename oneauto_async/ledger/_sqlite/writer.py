@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 
 from ...errors import LedgerError
 from .._books import Books
-from .._groups import Refused
+from .._groups import Done, Refused
 from .._orders import Claiming, Settling
 from .._pace import Timing
 from . import owners
@@ -36,7 +36,6 @@ class Writer:
         Raises:
             LedgerError: the file cannot be used. A file that is no ledger, or a newer one, is untouched.
         """
-        self.timing = Timing(fixed=0.0, orders=0.0)
         self._path = path
         self._identity = prepare(path)
         with translated(path):
@@ -54,7 +53,7 @@ class Writer:
             self._connection.close()
             raise
 
-    def run(self, orders: Sequence[Order], patience: float | None = None) -> list[Any]:
+    def run(self, orders: Sequence[Order], patience: float | None = None) -> Done:
         """Carry out a group of orders in one transaction, and return what each brought once all are durable.
 
         Arguments:
@@ -82,9 +81,7 @@ class Writer:
             self._store.forget()
             raise
         self._books.committed()
-        if orders:  # a sign of life is no group
-            self.timing = Timing(fixed=time.perf_counter() - began - took, orders=took)
-        return results
+        return Done(results, Timing(fixed=time.perf_counter() - began - took, orders=took))
 
     def _foresee(self, orders: Sequence[Order]) -> None:
         keys = (order.key for order in orders if isinstance(order, Claiming))

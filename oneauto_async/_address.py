@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import ipaddress
-import os
 import re
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
-from ._checks import shown
+from ._checks import shown, variable
 from .errors import ConfigurationError
 
 LIVE_URL = "https://api.oneautoapi.com"
@@ -18,7 +17,7 @@ SIMULATED_URL = "https://simulator.invalid"
 """A simulator in this process: a name that no resolver knows, so that nothing else can be reached by it."""
 
 
-def find_base_url(base_url: str | None, sandbox: bool | None, environ: Mapping[str, str] = os.environ) -> str:
+def find_base_url(base_url: str | None, sandbox: bool | None, environ: Mapping[str, str] | None = None) -> str:
     """Find the address: the arguments, else ``ONEAUTO_BASE_URL`` or ``ONEAUTO_SANDBOX``, else the live service.
 
     That it is not the sandbox leaves open where else to: a program that is led to a simulator stays there.
@@ -35,8 +34,8 @@ def find_base_url(base_url: str | None, sandbox: bool | None, environ: Mapping[s
         raise ConfigurationError("give sandbox or base_url, not both: each names the host")
     given = sandbox
     if base_url is None and not sandbox:
-        base_url = environ.get("ONEAUTO_BASE_URL", "").strip() or None
-        sandbox = sandbox is None and _flag("ONEAUTO_SANDBOX", environ)
+        base_url = variable("ONEAUTO_BASE_URL", environ).strip() or None
+        sandbox = sandbox is None and _flag("ONEAUTO_SANDBOX", variable("ONEAUTO_SANDBOX", environ).strip())
         if base_url is not None and sandbox:
             raise ConfigurationError("ONEAUTO_BASE_URL and ONEAUTO_SANDBOX are both set: unset one of them")
     if base_url is not None:
@@ -47,14 +46,16 @@ def find_base_url(base_url: str | None, sandbox: bool | None, environ: Mapping[s
     return SANDBOX_URL if sandbox else LIVE_URL
 
 
-def _flag(name: str, environ: Mapping[str, str]) -> bool:
-    text = environ.get(name, "").strip().lower()
-    if text in {"1", "true", "yes", "on"}:
+def _flag(name: str, text: str) -> bool:
+    if text.lower() in {"1", "true", "yes", "on"}:
         return True
-    if text in {"", "0", "false", "no", "off"}:
+    if text.lower() in {"", "0", "false", "no", "off"}:
         return False
     raise ConfigurationError(f"{name} must be true or false, got {text!r}")
 
+
+LONGEST_ADDRESS = 2000
+"""Far beyond any address there is; httpx refuses one of 65,536 characters, and the endpoint's path comes on top."""
 
 _URL_TEXT = re.compile(r"[\w.:/\[\]~%+-]+")
 
@@ -63,6 +64,8 @@ def _checked_url(url: object) -> str:
     if not isinstance(url, str):
         raise ConfigurationError(f"base_url must be text, got {type(url).__name__}")
     url = url.strip()
+    if len(url) > LONGEST_ADDRESS:
+        raise ConfigurationError(f"base_url has at most {LONGEST_ADDRESS} characters, got {len(url)}")
     if "@" in url:
         raise ConfigurationError("base_url must not hold a user name or password")
     if "?" in url or "#" in url:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import attrs
@@ -83,3 +84,8 @@ def require_seconds(name: str, value: object) -> None:
     if value is not None and not usable:
         most = f"{LARGEST_SETTING:,.0f}"
         raise ConfigurationError(f"{name} must be a number of seconds above 0, up to {most}, got {shown(value)}")
+
+
+def variable(name: str, environ: Mapping[str, str] | None = None) -> str:
+    """Return an environment variable; the environment, which may hold the key, is no local of whoever refuses it."""
+    return (os.environ if environ is None else environ).get(name, "")

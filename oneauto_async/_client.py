@@ -23,13 +23,14 @@ from ._checks import require_clock, require_kind, require_label, require_seconds
 from ._flow.flights import Flight, Flights, FutureSeat, Seat
 from ._flow.governor import Governor
 from ._ids import canonical_id
-from ._key import find_api_key
+from ._key import GivenKey, find_api_key
 from ._lookup import Lookup, Route, Tools
 from ._plan import plan
 from ._recent import Recent
 from ._waiting import see_through
 from ._wire.exchange import Exchange
 from ._wire.http11 import HTTP11Transport
+from ._wire.requests import httpx_url
 from .clock import Clock, SystemClock
 from .endpoints import VAN_BIDIRECTIONAL_CHARGING, Endpoint
 from .errors import ClientClosedError, ConfigurationError
@@ -105,6 +106,8 @@ class OneAutoClient:
         observers: Iterable[Observer] = (),
         clock: Clock | None = None,
     ) -> None:
+        given_key = GivenKey(api_key)
+        del api_key  # a refusal's traceback may show this function's locals
         require_whole("max_concurrency", max_concurrency, 1)
         require_label("account", account)
         require_kind("retry", retry, RetryPolicy)
@@ -113,8 +116,9 @@ class OneAutoClient:
         require_ledger(ledger)
         _require_compatible(ssl_context, transport, http_client)
         require_countable(budget, ledger)
-        self._key = find_api_key(api_key)
+        self._key = find_api_key(given_key)
         self._base_url = find_base_url(base_url, sandbox)
+        httpx_url(self._base_url)  # refuses what would else be refused in the midst of a lookup
         self._max_concurrency = max_concurrency
         self._policy = retry
         self._timeouts = timeouts
@@ -161,6 +165,8 @@ class OneAutoClient:
         return cls(simulator.api_key, base_url=SIMULATED_URL, transport=httpx.ASGITransport(app=simulator), **options)
 
     def __repr__(self) -> str:
+        if not hasattr(self, "_closing"):  # a traceback that shows locals asks before it is made, too
+            return "<OneAutoClient not made>"
         return f"<OneAutoClient {self._base_url} {self._state()}, {self._flights}>"
 
     def __reduce__(self) -> NoReturn:

@@ -7,8 +7,9 @@ import stat
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
+from ._checks import variable
 from .errors import ConfigurationError
 
 
@@ -36,32 +37,48 @@ class Secret:
         raise TypeError("an API key is not pickled or copied; make a new client where you need one")
 
 
+class GivenKey:
+    """What was given for a key, before it is checked: a mistake in a key must not make it show."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+    def __repr__(self) -> str:
+        return "<given key>"
+
+
 NO_KEY = (
     "no API key: set ONEAUTO_API_KEY (or ONEAUTO_API_KEY_FILE to a file that holds it), or pass api_key=…; "
     "to try the library without one, use OneAutoClient.simulated()"
 )
 
 
-def find_api_key(argument: str | None, environ: Mapping[str, str] = os.environ, *, missing: str = NO_KEY) -> Secret:
+def find_api_key(
+    argument: GivenKey | str | None, environ: Mapping[str, str] | None = None, *, missing: str = NO_KEY
+) -> Secret:
     """Find the key: the argument, else ``ONEAUTO_API_KEY`` or ``ONE_AUTO_API_KEY``, else ``ONEAUTO_API_KEY_FILE``.
 
     Arguments:
         argument: what was given.
-        environ: the environment.
+        environ: the environment, if it is not this process's.
         missing: what to say if there is none.
 
     Raises:
-        ConfigurationError: no key, two different ones, or one that cannot be sent. The key is never in the message.
+        ConfigurationError: no key, two different ones, or one that cannot be sent. The key is never in the message, nor
+            in a local of the library's that a traceback may show.
     """
-    if argument is not None:
+    argument = argument if isinstance(argument, GivenKey) else GivenKey(argument)
+    if argument.value is not None:
         return _checked_key(argument, "api_key")
-    names = [name for name in ("ONEAUTO_API_KEY", "ONE_AUTO_API_KEY") if environ.get(name, "").strip()]
-    if len({environ[name].strip() for name in names}) > 1:
+    names = [name for name in ("ONEAUTO_API_KEY", "ONE_AUTO_API_KEY") if variable(name, environ).strip()]
+    if len({variable(name, environ).strip() for name in names}) > 1:
         raise ConfigurationError("ONEAUTO_API_KEY and ONE_AUTO_API_KEY are both set and differ: unset one of them")
     if names:
-        return _checked_key(environ[names[0]], names[0])
-    if path := environ.get("ONEAUTO_API_KEY_FILE"):
-        return api_key_from_file(Path(path))
+        return _checked_key(GivenKey(variable(names[0], environ)), names[0])
+    if variable("ONEAUTO_API_KEY_FILE", environ):
+        return api_key_from_file(Path(variable("ONEAUTO_API_KEY_FILE", environ)))
     raise ConfigurationError(missing)
 
 
@@ -71,15 +88,21 @@ def api_key_from_file(path: Path) -> Secret:
     Raises:
         ConfigurationError: the file cannot be read or does not hold one key.
     """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-        mode = path.stat().st_mode
-    except (OSError, UnicodeDecodeError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not text"
-        raise ConfigurationError(f"{_key_file(path)} cannot be read: {reason}") from None
+    origin, (given, mode, reason) = _key_file(path), _read(path)
+    del path  # it may be the key itself, and locals are shown in some tracebacks
+    if reason is not None:
+        raise ConfigurationError(f"{origin} cannot be read: {reason}")
     if os.name == "posix" and mode & (stat.S_IRWXG | stat.S_IRWXO):
-        warnings.warn(f"{_key_file(path)} is open to other users: chmod 600 it", UserWarning, stacklevel=3)
-    return _checked_key(text, _key_file(path))
+        warnings.warn(f"{origin} is open to other users: chmod 600 it", UserWarning, stacklevel=3)
+    return _checked_key(given, origin)
+
+
+def _read(path: Path) -> tuple[GivenKey, int, str | None]:
+    """Return what a file holds, its mode, and why it cannot be read, if so: the exception may hold the key."""
+    try:
+        return GivenKey(path.read_text(encoding="utf-8-sig")), path.stat().st_mode, None
+    except (OSError, UnicodeDecodeError, ValueError) as error:
+        return GivenKey(None), 0, str(error.strerror) if isinstance(error, OSError) else "it is not text"
 
 
 def _key_file(path: Path) -> str:
@@ -87,14 +110,22 @@ def _key_file(path: Path) -> str:
     return f"the key file {str(path)!r}" if len(path.parts) > 1 or path.suffix else "the key file"
 
 
-def _checked_key(key: object, origin: str) -> Secret:
+def _checked_key(given: GivenKey, origin: str) -> Secret:
+    fault = _fault_of(given.value)
+    if fault is not None:
+        raise ConfigurationError(f"{origin} {fault}")
+    return Secret(given.value.strip())
+
+
+def _fault_of(key: object) -> str | None:
+    """Say why a text can be no key; it is raised elsewhere, where the text is no local."""
     if not isinstance(key, str):
-        raise ConfigurationError(f"{origin} must be text, got {type(key).__name__}")
+        return f"must be text, got {type(key).__name__}"
     key = key.strip()
     if not key:
-        raise ConfigurationError(f"{origin} is empty")
+        return "is empty"
     if key == "your-api-key-here":
-        raise ConfigurationError(f"{origin} is the placeholder from the vendor's page: put your own key there")
+        return "is the placeholder from the vendor's page: put your own key there"
     if not all("!" <= character <= "~" for character in key):
-        raise ConfigurationError(f"{origin} holds a space, a line end or a character that no HTTP header can carry")
-    return Secret(key)
+        return "holds a space, a line end or a character that no HTTP header can carry"
+    return None

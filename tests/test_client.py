@@ -16,6 +16,7 @@ import pytest
 from cattrs import Converter
 from support.raw import ANSWER, CANARY_KEY, RawServer, answers, http, never_answers
 from support.sockets import until
+from support.tracebacks import with_locals
 
 from oneauto_async import (
     CAR_BIDIRECTIONAL_CHARGING,
@@ -49,7 +50,7 @@ from oneauto_async._recent import MOST
 from oneauto_async._wire import http11
 from oneauto_async.events import Throttled
 from oneauto_async.ledger import SqliteLedger
-from oneauto_async.testing import Simulator, VirtualClock
+from oneauto_async.testing import LiveHostRefusedError, Simulator, VirtualClock
 from oneauto_async.transport import HTTP11Transport
 
 asynchronous = pytest.mark.asyncio
@@ -394,6 +395,7 @@ class _ClosingTransport(httpx.AsyncBaseTransport):
         {"max_concurrency": 1.5},
         {"sandbox": True, "base_url": "https://example.com"},
         {"base_url": "http://example.com"},
+        *({"base_url": f"https://{host}"} for host in ("10.0.0.256", "ª.example", "a" * 70_000)),
         {"transport": "https"},
         {"http_client": httpx.Client()},
     ],
@@ -634,6 +636,27 @@ def test_the_key_is_in_no_view_of_the_client() -> None:
         with pytest.raises(TypeError) as caught:
             attempt(client)
         assert CANARY_KEY not in str(caught.value)
+
+
+@asynchronous
+async def test_a_traceback_with_locals_of_a_lookup_shows_no_key() -> None:
+    """As of a test that has forgotten the simulator, and is run with ``pytest -l``."""
+    async with OneAutoClient(CANARY_KEY) as client:
+        with pytest.raises(LiveHostRefusedError) as caught:
+            await client.lookup(1)
+
+    assert "<request head, " in with_locals(caught.value)
+    assert CANARY_KEY not in with_locals(caught.value)
+
+
+@pytest.mark.parametrize("wrong", [{}, {"base_url": "htp://x"}, {"max_concurrency": 0}], ids=str)
+def test_a_traceback_with_locals_of_a_refused_client_shows_no_key(wrong: dict[str, Any]) -> None:
+    """Nor does it fail for showing a client that was not made."""
+    with pytest.raises(ConfigurationError) as caught:
+        OneAutoClient(CANARY_KEY if wrong else f"{CANARY_KEY} {CANARY_KEY}", **wrong)
+
+    assert "<OneAutoClient not made>" in with_locals(caught.value)
+    assert CANARY_KEY not in with_locals(caught.value)
 
 
 @pytest.mark.parametrize(

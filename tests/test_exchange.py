@@ -7,6 +7,7 @@ import gzip
 import json
 import logging
 import pickle
+import re
 import signal
 import ssl
 import sys
@@ -495,6 +496,44 @@ async def test_a_key_is_found_wherever_it_stands_in_a_large_answer(shift: int) -
     beside = b"\\\\" * ((SLICE - shift) // 4)
 
     assert await mask.body(beside + spelt + beside + spelt) == beside + b"***" + beside + b"***"
+
+
+@pytest.mark.parametrize("name", [CANARY_KEY, CANARY_KEY.lower(), f"X-{CANARY_KEY}-Id"])
+async def test_a_key_that_is_echoed_as_the_name_of_a_header_is_masked(server: RawServer, name: str) -> None:
+    """In other capitals too: some transports make names small."""
+    mask = Mask(Secret(CANARY_KEY))
+    headers = (("Date", "today"), (name, "1"))
+
+    assert mask.may_be_in(headers, b"")
+    assert mask.headers(headers) == (("Date", "today"), (re.sub(CANARY_KEY, "***", name, flags=re.IGNORECASE), "1"))
+
+
+PLAIN, SPELT = CANARY_KEY.encode(), SPELLINGS["numbers"].encode()
+
+
+@pytest.mark.parametrize(
+    ("key", "end"),
+    [
+        *((CANARY_KEY, PLAIN[:length]) for length in range(8, len(PLAIN))),
+        *((AWKWARD_KEY, SPELT[:length]) for length in range(6 * 8, len(SPELT))),
+        (AWKWARD_KEY, SPELLINGS["plain"].encode()[:-1]),
+        (CANARY_KEY, PLAIN[:8] + PLAIN[:9]),
+    ],
+)
+async def test_a_body_that_was_cut_off_in_the_midst_of_the_key_shows_none_of_it(key: str, end: bytes) -> None:
+    """However much of it has come, and however JSON spells it, an escape that is cut itself included."""
+    masked = Mask(Secret(key)).cut_off_body(b"you sent " + end)
+
+    assert masked.startswith(b"you sent ")
+    assert masked.endswith(b"***")
+    assert len(masked) <= len(b"you sent ***") + 8
+
+
+@pytest.mark.parametrize("body", [b"", PLAIN[:7], PLAIN[:-1] + b" ", b"x" * 1000, PLAIN[1:]])
+async def test_a_body_that_was_cut_off_elsewhere_is_left_as_it_is(body: bytes) -> None:
+    """A few characters of the key tell little, and may stand there by chance."""
+    assert Mask(Secret(CANARY_KEY)).cut_off_body(body) == body
+    assert Mask(Secret(CANARY_KEY[:11])).cut_off_body(body + PLAIN[:9]) == body + PLAIN[:9]
 
 
 async def test_a_cancellation_does_not_lose_an_answer_that_is_being_masked() -> None:

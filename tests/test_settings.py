@@ -14,6 +14,7 @@ import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.tracebacks import with_locals
 
 from oneauto_async._address import LIVE_URL, SANDBOX_URL, find_base_url
 from oneauto_async._checks import require_seconds, require_whole
@@ -198,6 +199,53 @@ def test_a_secret_is_not_pickled_or_copied(spread: Any) -> None:
     """It stays in the process it was given to (C04)."""
     with pytest.raises(TypeError, match="not pickled or copied"):
         spread(Secret(KEY))
+
+
+REFUSED_FILES = {"of/two": f"{KEY}\n{OTHER}".encode(), "of/bytes": KEY.encode() + b"\xff"}
+
+
+@pytest.mark.parametrize(
+    "environ",
+    [
+        {"ONEAUTO_API_KEY": f"{KEY} {KEY}"},
+        {"ONEAUTO_API_KEY": KEY, "ONE_AUTO_API_KEY": OTHER},
+        {"ONEAUTO_API_KEY_FILE": KEY},
+        *({"ONEAUTO_API_KEY_FILE": path} for path in REFUSED_FILES),
+    ],
+    ids=["a space", "two that differ", "the key as its file", "two in a file", "a file that is no text"],
+)
+def test_a_refused_key_is_in_no_local(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, environ: dict[str, str]) -> None:
+    """Crash reporters and ``pytest -l`` show locals."""
+    monkeypatch.chdir(tmp_path)
+    Path("of").mkdir()
+    for path, content in REFUSED_FILES.items():
+        Path(path).write_bytes(content)
+        Path(path).chmod(0o600)
+    for name, value in environ.items():
+        monkeypatch.setenv(name, value)
+
+    with pytest.raises(ConfigurationError) as caught:
+        find_api_key(None)
+
+    assert "canary" not in with_locals(caught.value)
+    assert caught.value.__context__ is None
+
+
+@pytest.mark.parametrize(
+    ("base_url", "environ"),
+    [("htp://x", {}), (None, {"ONEAUTO_SANDBOX": "maybe"}), (None, {"ONEAUTO_BASE_URL": "htp://x"})],
+)
+def test_a_refused_address_shows_nothing_else_of_the_environment(
+    monkeypatch: pytest.MonkeyPatch, base_url: str | None, environ: dict[str, str]
+) -> None:
+    """The key is in it."""
+    for name, value in ({"ONEAUTO_API_KEY": KEY} | environ).items():
+        monkeypatch.setenv(name, value)
+
+    with pytest.raises(ConfigurationError) as caught:
+        find_base_url(base_url, None)
+
+    assert KEY not in with_locals(caught.value)
 
 
 # The address.

@@ -30,8 +30,9 @@ from support.raw import (
     trusting,
 )
 from support.sockets import black_hole, until
+from support.tracebacks import with_locals
 
-from oneauto_async import Billing, Failed, MalformedAnswerError, OneAutoClient
+from oneauto_async import Billing, ConfigurationError, Failed, MalformedAnswerError, OneAutoClient
 from oneauto_async._wire import http11
 from oneauto_async._wire.http11 import default_ssl_context
 from oneauto_async.transport import FlightRecord, HTTP11Transport, Stage
@@ -212,6 +213,8 @@ async def test_a_header_that_would_be_two_is_refused_without_being_shown(
         with pytest.raises(httpx.LocalProtocolError) as caught:
             await client.send(request)
     assert CANARY_KEY not in str(caught.value) + repr(caught.value)
+    assert caught.traceback[-1].name == "request_head"
+    assert CANARY_KEY not in repr(caught.traceback[-1].locals)
     assert record_of(request).stage is Stage.NOT_SENT
     assert server.connections == 0
 
@@ -706,8 +709,25 @@ def test_a_second_event_loop_is_refused() -> None:
             await asyncio.sleep(0.01)
 
     asyncio.run(ask())
-    with pytest.raises(RuntimeError, match="another event loop"):
+    with pytest.raises(ConfigurationError, match="another event loop"):
         asyncio.run(ask())
+
+
+def test_a_second_event_loop_is_refused_in_a_lookup_too() -> None:
+    """As the library's own error, whose traceback shows no key even where it shows locals."""
+    transport = HTTP11Transport()
+
+    async def look_up() -> None:
+        async with (
+            raw_server() as server,
+            OneAutoClient(CANARY_KEY, base_url=server.base_url, transport=transport) as client,
+        ):
+            await client.lookup(1)
+
+    asyncio.run(look_up())
+    with pytest.raises(ConfigurationError, match="another event loop") as caught:
+        asyncio.run(look_up())
+    assert CANARY_KEY not in with_locals(caught.value)
 
 
 @pytest.mark.asyncio

@@ -115,6 +115,8 @@ class Exchange:
         headers, body = record.headers, record.body
         if self._mask.may_be_in(headers, body):
             headers, body = self._mask.headers(headers), await self._mask.body(body)
+        if record.flaw is not None:
+            body = self._mask.cut_off_body(body)
         return Reply(status=record.status, headers=headers, body=body, flaw=record.flaw)
 
     def _cast(self, endpoint: Endpoint[Any]) -> Mould:

@@ -12,6 +12,7 @@ from typing import Self
 
 import httpx
 
+from ..errors import ConfigurationError
 from .connection import Allowed
 from .decoding import decode
 from .dialing import Origin
@@ -82,7 +83,7 @@ class HTTP11Transport(httpx.AsyncBaseTransport):
                 `ReadError`, `RemoteProtocolError`.
             httpx.DecodingError: the body is not coded as it says.
             HeldBack: the request's record says that it may not leave any more; see `FlightRecord`.
-            RuntimeError: the transport belongs to another event loop.
+            ConfigurationError: the transport belongs to another event loop; nothing was sent.
 
         Cancelling leaves the line for a connection, or closes the one the request was on. The record tells how far it
         got.
@@ -115,7 +116,7 @@ class HTTP11Transport(httpx.AsyncBaseTransport):
             httpx.TransportError: as `handle_async_request`.
             httpx.DecodingError: the body is not coded as it says.
             HeldBack: it took a while to get a connection, and the record says that the request may not leave any more.
-            RuntimeError: the transport belongs to another event loop.
+            ConfigurationError: the transport belongs to another event loop; nothing was sent.
 
         Cancelling: as for `handle_async_request`.
         """
@@ -178,7 +179,7 @@ class HTTP11Transport(httpx.AsyncBaseTransport):
                 bounds=self._bounds,
             )
         elif loop is not self._loop:
-            raise RuntimeError("this HTTP11Transport belongs to another event loop: make one for each")
+            raise ConfigurationError("this HTTP11Transport belongs to another event loop: make one for each")
         return self._pool
 
     def _stock_transport(self) -> httpx.AsyncHTTPTransport:
@@ -206,7 +207,18 @@ def origin_of(url: httpx.URL) -> Origin:
     return Origin(url.scheme, url.raw_host.decode("ascii").strip("[]"), url.port or PORTS[url.scheme])
 
 
-def request_head(request: httpx.Request) -> bytes:
+class RequestHead(bytes):
+    """A request as bytes that a traceback which shows locals does not show: the key is in it."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return f"<request head, {len(self)} bytes>"
+
+    __str__ = __repr__
+
+
+def request_head(request: httpx.Request) -> RequestHead:
     """Return the request as bytes.
 
     Raises:
@@ -219,13 +231,18 @@ def request_head(request: httpx.Request) -> bytes:
         raise httpx.UnsupportedProtocol("HTTP11Transport sends no bodies")
     if not all(map(_is_token, [name for name, _ in request.headers.raw])):
         raise httpx.LocalProtocolError("a header name holds a character that none may")
-    lines = [b"GET %b HTTP/1.1" % request.url.raw_path]
-    lines += [b"%b: %b" % header for header in request.headers.raw]
-    head = b"\r\n".join(lines)
-    if head.count(b"\r") != len(lines) - 1 or head.count(b"\n") != len(lines) - 1 or b"\0" in head:
+    head, ends = _joined(request), len(request.headers.raw) + 2
+    if head.count(b"\r") != ends or head.count(b"\n") != ends or head.count(b"\0"):
         # The value is not shown: it may be the key.
         raise httpx.LocalProtocolError("a header holds a line end or a NUL")
-    return head + b"\r\n\r\n"
+    return head
+
+
+def _joined(request: httpx.Request) -> RequestHead:
+    """Join the lines of a request, in a frame of its own: they are not to be seen where it is refused."""
+    lines = [b"GET %b HTTP/1.1" % request.url.raw_path]
+    lines += [b"%b: %b" % header for header in request.headers.raw]
+    return RequestHead(b"\r\n".join([*lines, b"", b""]))
 
 
 @functools.lru_cache(maxsize=256)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import re
 from collections.abc import Generator, Iterator
-from functools import cached_property
 
 from .._classify import Headers
 from .._key import Secret
@@ -21,6 +21,9 @@ BACKSLASH = ord("\\")
 LONGEST_SPELLING = 6
 """Bytes that JSON spells a character with, at most."""
 
+SHORTEST_MASKED_BEGINNING = 8
+"""Fewer characters of the key, at the end of a body that was cut off, tell little, and may stand there by chance."""
+
 
 class Mask:
     """Hides one key.
@@ -31,6 +34,7 @@ class Mask:
 
     def __init__(self, key: Secret) -> None:
         self._key = key
+        self._in_small = Secret(key.reveal().lower())
         self._is_long = len(key.reveal()) >= SHORTEST_MASKED_KEY
 
     def __repr__(self) -> str:
@@ -46,11 +50,11 @@ class Mask:
             return False
         if self._key.reveal_bytes() in body or self._may_be_spelt(body):
             return True
-        return self._key.reveal() in " ".join([value for _, value in headers])
+        return self._in_small.reveal() in " ".join(map(" ".join, headers)).lower()
 
     def headers(self, headers: Headers) -> Headers:
-        """Return headers without the key."""
-        return tuple((name, self.text(value)) for name, value in headers)
+        """Return headers without the key; in a name also in other capitals, for on the way names are made small."""
+        return tuple((self._in_any_capitals.sub("***", name), self.text(value)) for name, value in headers)
 
     async def body(self, body: bytes) -> bytes:
         """Return a body without the key, however JSON spells it; one that is JSON stays so.
@@ -68,6 +72,30 @@ class Mask:
                 masked: bytes = done.value
                 return masked
             is_cancelled |= await _is_cancelled_meanwhile()
+
+    def cut_off_body(self, body: bytes) -> bytes:
+        """Return a body that was cut off without the beginning of the key that it ends in, if it does.
+
+        Only its last bytes are looked at, which takes a moment. What stands before them is `body`'s.
+        """
+        if not self._is_long:
+            return body
+        at = max(0, len(body) - LONGEST_SPELLING * len(self._key.reveal()))
+        while found := self._begun.search(body, at):
+            if self._lasts_to_the_end(body, found.start()):
+                return body[: found.start()] + b"***"
+            at = found.start() + 1
+        return body
+
+    def _lasts_to_the_end(self, body: bytes, at: int) -> bool:
+        """Tell whether everything from there on is the beginning of the key, be it cut within an escape."""
+        places = {at}  # more than one while it is open whether two backslashes spell one character or two
+        for character in self._key.reveal():
+            if any(_CUT_ESCAPE.fullmatch(body, place) for place in places):
+                return True
+            found = [way.match(body, place) for way in _ways(character) for place in places]
+            places = {match.end() for match in found if match is not None}
+        return len(body) in places
 
     def _masked(self, body: bytes) -> Generator[None, None, bytes]:
         """Mask a body slice by slice, and return it."""
@@ -101,12 +129,22 @@ class Mask:
                     yield found.span()
                     at = found.end()
 
-    @cached_property
+    @functools.cached_property
     def _is_plain(self) -> bool:
         """Whether JSON has no short escape for any character of the key."""
         return not set('"\\/') & set(self._key.reveal())
 
-    @cached_property
+    @functools.cached_property
+    def _in_any_capitals(self) -> re.Pattern[str]:
+        """The key as the name of a header."""
+        return re.compile(re.escape(self._key.reveal()), re.IGNORECASE)
+
+    @functools.cached_property
+    def _begun(self) -> re.Pattern[bytes]:
+        """The first characters of the key in every way that JSON can spell them."""
+        return re.compile(b"".join(map(_spellings, self._key.reveal()[:SHORTEST_MASKED_BEGINNING])))
+
+    @functools.cached_property
     def _spelt(self) -> re.Pattern[bytes]:
         """The key in every way that JSON can spell it."""
         return re.compile(b"".join(map(_spellings, self._key.reveal())))
@@ -117,9 +155,18 @@ def _spellings(character: str) -> bytes:
 
     No two ways may match the same bytes: a search would try all their combinations in what looks like a key.
     """
+    return b"(?:%s)" % b"|".join([way.pattern for way in _ways(character)])
+
+
+@functools.lru_cache(maxsize=128)
+def _ways(character: str) -> list[re.Pattern[bytes]]:
     plain = re.escape(character.encode())
-    short = rb"\\" + plain + b"|" if character in '"\\/' else b""
-    return rb"(?:%s|%s\\u00(?i:%02x))" % (plain, short, ord(character))
+    short = [rb"\\" + plain] if character in '"\\/' else []
+    return [re.compile(way) for way in (plain, *short, rb"\\u00(?i:%02x)" % ord(character))]
+
+
+_CUT_ESCAPE = re.compile(rb"(?:\\(?:u(?:0(?:0[0-9a-fA-F]?)?)?)?)?")
+"""What may be left of a character that JSON spells with an escape, where a body was cut off: nothing, too."""
 
 
 def _is_escaped(body: bytes, place: int) -> bool:

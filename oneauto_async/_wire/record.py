@@ -62,8 +62,8 @@ class FlightRecord:
     sent_at: float | None = None
     bytes_sent: int = 0
     status: int | None = None
-    headers: Headers = ()
-    body: bytes = b""
+    headers: Headers = attrs.field(default=(), repr=False)  # they may echo the key
+    body: bytes = attrs.field(default=b"", repr=False)
     flaw: Flaw | None = None
 
     def send_again(self) -> None:

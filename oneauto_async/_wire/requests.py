@@ -10,9 +10,10 @@ import httpx
 
 from .._key import Secret
 from ..endpoints import Endpoint
+from ..errors import ConfigurationError
 from ..settings import Timeouts
 from .dialing import Origin
-from .http11 import origin_of, request_head
+from .http11 import RequestHead, origin_of, request_head
 from .record import EXTENSION, FlightRecord
 
 USER_AGENT = "oneauto-async"
@@ -47,15 +48,19 @@ class Mould:
 
     @classmethod
     def cast(cls, endpoint: Endpoint[Any], base_url: str, key: Secret) -> Mould:
-        """Make the mould from a request that httpx and the transport have checked in full."""
-        url = httpx.URL(base_url + endpoint.path)
+        """Make the mould from a request that httpx and the transport have checked in full.
+
+        Raises:
+            ConfigurationError: httpx sends to no such address.
+        """
+        url = httpx_url(base_url + endpoint.path)
         headers = MaskedHeaders(
             {
                 "host": url.netloc.decode("ascii"),
-                "x-api-key": key.reveal(),
                 "accept": "application/json",
                 "accept-encoding": "gzip",
                 "user-agent": USER_AGENT,
+                "x-api-key": key.reveal(),  # last: some tracebacks show how a long text begins, whatever its repr
             }
         )
         query = query_of(endpoint, PLACEHOLDER).encode("ascii")
@@ -63,9 +68,9 @@ class Mould:
         before, _, after = request_head(request).partition(query)
         return cls(endpoint, url, headers, origin_of(url), before, after)
 
-    def head(self, vehicle_id: str) -> bytes:
+    def head(self, vehicle_id: str) -> RequestHead:
         """Return the request for an id as bytes: those that `request` would become."""
-        return self.before + query_of(self.endpoint, vehicle_id).encode("ascii") + self.after
+        return RequestHead(self.before + query_of(self.endpoint, vehicle_id).encode("ascii") + self.after)
 
     def request(self, vehicle_id: str, timeouts: dict[str, float], record: FlightRecord) -> httpx.Request:
         """Return the request for an id as httpx's object; the record goes with it, for the transport to write."""
@@ -74,6 +79,18 @@ class Mould:
         request = httpx.Request("GET", url, headers=self.headers, extensions=extensions)
         request.headers = MaskedHeaders(request.headers)  # it has made plain ones of them
         return request
+
+
+def httpx_url(address: str) -> httpx.URL:
+    """Return an address as httpx has it.
+
+    Raises:
+        ConfigurationError: httpx sends to none such: it judges hosts more strictly, by IDNA's rules among others.
+    """
+    try:
+        return httpx.URL(address)
+    except httpx.InvalidURL as error:
+        raise ConfigurationError(f"base_url is not an address that can be asked: {error}") from None
 
 
 def query_of(endpoint: Endpoint[Any], vehicle_id: str) -> str:

@@ -301,7 +301,7 @@ def test_no_other_library_is_imported() -> None:
 
 
 def test_attrs_is_imported_by_its_new_name() -> None:
-    """One spelling all over."""
+    """No module of the package imports ``attr``, the old name of attrs."""
     assert "attr" not in {found.target for found in FOREIGN}
 
 
@@ -366,7 +366,7 @@ def test_names_are_loaded_when_they_are_used() -> None:
 
 
 def test_a_misspelt_name_is_an_error() -> None:
-    """As of any module."""
+    """Asking the package for a name it does not have raises `AttributeError`, which gives the name."""
     with pytest.raises(AttributeError, match="module 'oneauto_async' has no attribute 'OnAutoClient'"):
         _ = oneauto_async.OnAutoClient  # type: ignore[attr-defined]  # misspelt
 

@@ -103,7 +103,7 @@ async def test_all_batches_of_a_client_share_its_bound() -> None:
 @pytest.mark.parametrize("concurrency", [0, -1, 1.5, True, "5"])
 @asynchronous
 async def test_a_concurrency_that_makes_no_sense_is_refused(concurrency: Any) -> None:
-    """Before any request."""
+    """Making a batch raises `ConfigurationError` unless the concurrency is a whole number above 0."""
     async with OneAutoClient.simulated() as client:
         with pytest.raises(ConfigurationError):
             client.batch([1], concurrency=concurrency)
@@ -533,7 +533,7 @@ def test_a_deadline_is_kept_while_every_slot_of_the_client_is_taken(clock: Virtu
 
 @asynchronous
 async def test_a_batch_of_a_client_that_is_not_open_is_refused() -> None:
-    """As a lookup is."""
+    """A batch needs its client to be opened first, and raises `ClientClosedError` otherwise."""
     client = OneAutoClient.simulated()
     with pytest.raises(ClientClosedError, match="not open"):
         await client.lookup_many(["1"])
@@ -606,7 +606,7 @@ async def test_a_fault_in_the_input_is_raised() -> None:
 
 @asynchronous
 async def test_a_fault_of_one_lookup_ends_the_batch_loudly() -> None:
-    """A bug is no outcome."""
+    """An exception that is a bug is raised by the batch and not turned into an outcome."""
 
     def broken(request: httpx.Request) -> httpx.Response:
         raise ZeroDivisionError
@@ -618,7 +618,7 @@ async def test_a_fault_of_one_lookup_ends_the_batch_loudly() -> None:
 
 @asynchronous
 async def test_closing_the_client_ends_its_batches() -> None:
-    """The rest comes back unsent."""
+    """Every id still gets an outcome; those not sent yet say that the client was closed."""
     client = OneAutoClient.simulated(Simulator(latency=0.01))
     await client.__aenter__()
     async with client.batch(range(100), concurrency=5) as batch:

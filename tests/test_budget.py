@@ -102,7 +102,7 @@ def test_a_sum_of_money_is_never_exceeded(max_cost: Decimal, price: Decimal) -> 
     ],
 )
 def test_a_budget_that_makes_no_sense_is_refused(wrong: dict[str, Any]) -> None:
-    """When it is made."""
+    """A budget with a wrong or missing limit, price or beginning cannot be made."""
     with pytest.raises(ConfigurationError):
         Budget(**wrong)
 
@@ -170,7 +170,7 @@ async def test_a_budget_from_a_day_on_needs_a_ledger() -> None:
 @pytest.mark.parametrize("wrong", [5, Decimal(5), "5"])
 @asynchronous
 async def test_a_number_is_no_budget(wrong: Any) -> None:
-    """Of what would it be?"""
+    """Clients and batches refuse a bare number, since it does not say whether it means calls or money."""
     with pytest.raises(ConfigurationError, match="Budget"):
         OneAutoClient("key", budget=wrong)
     async with OneAutoClient.simulated() as client:
@@ -187,7 +187,8 @@ def test_a_meter_never_runs_over(most: int, steps: list[str]) -> None:
     meter = Meter(most)
     for step in steps:
         if step == "reserve":
-            assert reserve_all((meter,)) is (meter.reserved + meter.spent < most) or meter.reserved <= most
+            had_room = meter.has_room
+            assert reserve_all((meter,)) is had_room
         elif meter.reserved:
             meter.settle(spent=step == "spent")
         assert 0 <= meter.reserved + meter.spent <= most
@@ -195,7 +196,7 @@ def test_a_meter_never_runs_over(most: int, steps: list[str]) -> None:
 
 
 def test_a_place_is_taken_in_all_meters_or_none() -> None:
-    """The client's and the batch's."""
+    """Where one meter is full, nothing is reserved in the others."""
     wide, narrow = Meter(5), Meter(1)
     assert reserve_all((wide, narrow))
     assert not reserve_all((wide, narrow))
@@ -317,7 +318,7 @@ async def test_what_was_spent_before_a_moment_does_not_count(tmp_path: Path) -> 
 
 @asynchronous
 async def test_a_batch_spends_no_more_than_its_budget(ledger: Ledger | None) -> None:
-    """The client goes on."""
+    """The batch stops at its own limit, and its client can go on buying."""
     simulator = Simulator(latency=(0.0, 0.01))
     async with OneAutoClient.simulated(simulator, ledger=ledger) as client:
         async with client.batch(range(100), concurrency=50, budget=Budget(max_billed=10)) as batch:
@@ -351,7 +352,7 @@ async def test_what_is_kept_costs_a_batch_nothing(tmp_path: Path) -> None:
 
 @asynchronous
 async def test_lookups_joined_cost_a_batch_nothing() -> None:
-    """Who started them pays."""
+    """A batch that joins a lookup under way gets its answer without room in its budget."""
     simulator = Simulator(latency=0.02)
     async with OneAutoClient.simulated(simulator) as client:
         alone = asyncio.create_task(client.lookup(1))

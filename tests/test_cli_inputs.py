@@ -49,7 +49,7 @@ def test_knows_the_id_column_by_many_spellings(read: Reader, heading: str) -> No
 
 
 def test_takes_the_named_column(read: Reader) -> None:
-    """--column beats the guess."""
+    """The column given by ``--column`` is read although another one is called ``id``."""
     assert read("vans.csv", "id,van\n1,2\n", column="van").rows == ["2"]
 
 
@@ -188,7 +188,7 @@ def test_an_unknown_suffix_is_told_by_the_first_line(read: Reader, content: str,
 
 
 def test_the_given_format_beats_the_suffix(read: Reader) -> None:
-    """--input-format is believed."""
+    """With ``--input-format`` lines a file called ``.csv`` is read as one id per line."""
     assert read("vans.csv", "1\n2\n", form="lines").origin == "one id per line"
 
 

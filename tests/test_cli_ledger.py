@@ -309,7 +309,7 @@ def test_an_older_output_with_a_very_large_cell_is_read_like_any_other(tmp_path:
 
 @pytest.mark.parametrize("both", [[], ["--billed", "--not-billed"]])
 def test_a_doubt_is_settled_by_one_word_and_not_by_two(tmp_path: Path, both: list[str]) -> None:
-    """It cannot be undone."""
+    """Resolving without a verdict, or with both, exits with 2 and leaves the doubt as it is."""
     with serve(Simulator()) as base_url:
         oneauto("lookup", "SIM-502", "--ledger", str(tmp_path / "books"), env=live(base_url))
     wrong = oneauto("ledger", "resolve", str(tmp_path / "books"), "SIM-502", *both)
@@ -733,7 +733,7 @@ def test_a_folder_is_no_output(run: Run, command: str, path: str) -> None:
 
 @pytest.mark.parametrize("command", [["show"], ["export"], ["verify"], ["resolve", "--billed", "1"]])
 def test_a_ledger_that_is_not_there_is_7(run: Run, tmp_path: Path, command: list[str]) -> None:
-    """And none is made."""
+    """Commands that read a ledger exit with 7 if there is none, and do not make one."""
     name, *others = command
     code, stdout, stderr = run("ledger", name, str(tmp_path / "none"), *others)
     assert (code, stdout, "there is no ledger" in stderr) == (7, "", True)
@@ -750,7 +750,7 @@ def test_resolving_needs_a_verdict(run: Run, tmp_path: Path) -> None:
 def test_a_doubt_that_was_not_sent_again_does_not_hide_why(
     tmp_path: Path, status: int | None, cap: str, code: int
 ) -> None:
-    """The graver code is given."""
+    """The exit code is that of what stopped the run, and not 5 for the doubt."""
     command = ("bulk", str(listed(tmp_path, "1")), "-o", str(tmp_path / "out.csv"))
     with serve(simulator := Simulator()) as base_url:
         simulator.fail_next(1, 504)

@@ -288,7 +288,7 @@ def test_a_lookup_on_what_is_no_ledger_is_7(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("options", [["--refresh"], ["--max-age", "5"]])
 def test_options_about_a_ledger_need_one(run: Run, options: list[str]) -> None:
-    """They would mean nothing."""
+    """Without ``--ledger``, ``--refresh`` and ``--max-age`` exit with 2 and say what to give."""
     code, _, stderr = run("lookup", "1", "--simulate", *options)
     assert (code, "give --ledger PATH" in stderr) == (2, True)
 
@@ -309,7 +309,7 @@ def test_the_end_tells_what_was_paid_saved_and_is_in_doubt(tmp_path: Path, price
 
 
 def test_a_price_below_a_penny_is_shown_exactly(tmp_path: Path) -> None:
-    """Nothing is rounded."""
+    """The summary shows price and total with all their decimal places."""
     done = oneauto("bulk", str(listed(tmp_path, "1", "2", "3")), "--simulate", "--price", "0.125")
     assert "3 billed (£0.375 at £0.125 each)" in done.stderr
 

@@ -333,7 +333,7 @@ def test_a_ledger_is_no_output(tmp_path: Path) -> None:
 
 
 def test_a_table_is_not_written_to_a_file(tmp_path: Path) -> None:
-    """--format table is for eyes."""
+    """Opening a file for ``--format table`` is refused, since a table is for a terminal."""
     with pytest.raises(RefusedError, match="a table is for a terminal"):
         file_sink(tmp_path / "out.csv", "table", 1)
 
@@ -411,7 +411,7 @@ def test_standard_output_by_another_name_is_no_output(tmp_path: Path, monkeypatc
 def test_a_rest_that_could_not_be_written_leaves_nothing_behind(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No later run would name it."""
+    """If the disk is full, the half-written file of remaining ids is removed."""
 
     def fail(path: Path, *_: object, **__: object) -> int:
         path.touch()

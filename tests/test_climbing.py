@@ -35,7 +35,7 @@ def test_whoever_has_less_climbs_faster(low: float, more: float) -> None:
 
 
 def test_refused_again_at_once_it_takes_one_more_to_share_the_key() -> None:
-    """A half, a third, a quarter."""
+    """Two refusals in a row lower the pace from a half to a third, then to a quarter."""
     share, pace, paces = Share(WHOLE), WHOLE / 2.0, []
     for _ in range(2):
         share.begin(pace)

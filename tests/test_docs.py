@@ -227,14 +227,16 @@ def test_console_blocks_show_what_comes(page: Path, shell: Callable[[str], str])
     """Each line behind a dollar sign is run, and prints what stands below it; three dots stand for anything."""
     flags = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
     for block in blocks(page, "console"):
-        for command, expected in re.findall(r"^\$ (.*)\n((?:(?!\$ ).*\n)*)", block.text, re.MULTILINE):
+        commands = re.findall(r"^\$ (.*)\n((?:(?!\$ ).*\n)*)", block.text, re.MULTILINE)
+        assert commands, block.text
+        for command, expected in commands:
             printed = shell(command)
             assert doctest.OutputChecker().check_output(expected, printed, flags), printed
 
 
 @pytest.mark.parametrize("name", ["first_lookup", "batch", "own_endpoint"])
 def test_programs_among_the_examples_run(name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """Without a key."""
+    """Each of them runs as a program without a key and prints something."""
     runpy.run_path(str(EXAMPLES / f"{name}.py"), run_name="__main__")
     assert capsys.readouterr().out
 
@@ -398,7 +400,7 @@ COMMANDS = dict(commands_of(cli))
 
 @pytest.mark.parametrize("command", sorted(COMMANDS))
 def test_the_reference_has_every_option(command: str) -> None:
-    """And no other."""
+    """The tables of a command name exactly the options that the command takes."""
     told: set[str] = set()
     for (heading, *_), *rows in tables(DOCS / "reference" / "command-line.md"):
         if f"`{command}`" in heading:
@@ -407,7 +409,7 @@ def test_the_reference_has_every_option(command: str) -> None:
 
 
 def test_the_reference_has_every_exit_code() -> None:
-    """And no other."""
+    """The table of exit codes lists the members of `Exit`, in their order and no others."""
     codes = table(DOCS / "reference" / "command-line.md", "code", "meaning")
     assert [int(code) for code, _ in codes] == [int(code) for code in Exit]
 
@@ -501,13 +503,18 @@ def test_the_readme_has_the_defaults() -> None:
 def test_the_readme_has_the_money_right() -> None:
     """Each status that its table names is billed as the code counts it."""
     words = {"billed": "yes", "not billed": "no", "unknown": "unknown"}
-    for happening, billed, _ in table(README, "what happens", "billed?", "what the client does"):
-        for status in re.findall(r"\b\d{3}\b", happening):
-            assert billed.endswith(words[classify(int(status), (), b"").billing]), happening
+    told = [
+        (int(status), billed)
+        for happening, billed, _ in table(README, "what happens", "billed?", "what the client does")
+        for status in re.findall(r"\b\d{3}\b", happening)
+    ]
+    assert {200, 206, 403, 429, 504} <= {status for status, _ in told}
+    for status, billed in told:
+        assert billed.endswith(words[classify(status, (), b"").billing]), status
 
 
 def test_the_changelog_begins_with_this_version() -> None:
-    """And the package's metadata agree."""
+    """The changelog's first heading, the package and its metadata name one version."""
     changelog = (DOCS / "changelog.md").read_text(encoding="utf-8")
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     assert re.findall(r"^## (.*)$", changelog, re.MULTILINE)[0] == oneauto_async.__version__ == project["version"]
@@ -524,7 +531,7 @@ def anchors(page: Path) -> set[str]:
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_links_lead_somewhere(page: Path) -> None:
-    """To a file that is there, and to a heading in it."""
+    """Each relative link of a page leads to a file of the project, and an anchor to one of its headings."""
     for target in re.findall(r"\]\(([^)\s]+)\)", prose(page)):
         path, _, anchor = target.partition("#")
         linked = (page.parent / path).resolve() if path else page
@@ -534,7 +541,7 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 
 def test_every_page_is_in_a_table_of_contents() -> None:
-    """And every entry is a page."""
+    """The tables of contents list each page of the documentation, and nothing that is not a page."""
     listed = {
         (page.parent / f"{entry}.md").resolve()
         for page in PAGES

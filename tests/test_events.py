@@ -140,7 +140,7 @@ def test_an_observer_that_fails_disturbs_nothing(clock: VirtualClock, caplog: py
 def test_pauses_and_outages_are_logged_so_that_somebody_sees_them(
     event: Event, level: int, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Each at its own level."""
+    """Pauses and outages give one warning each, a used-up quota one error."""
     with caplog.at_level(logging.DEBUG):
         log_events(event)
 

@@ -165,7 +165,7 @@ def test_what_was_never_sent_leaves_its_token(clock: VirtualClock) -> None:
 
 
 def test_what_an_earlier_run_has_learnt_of_a_slow_key_is_taken_as_it_is() -> None:
-    """However little it allows."""
+    """A governor begins with the limit it is given, even one of less than a call in two seconds."""
     learnt = Governor(RateLimit.adaptive(initial=RateLimit(0.1, 2))).statistics().learnt
 
     assert learnt == RateLimit(0.1, 2)
@@ -510,14 +510,14 @@ def test_statistics_add_up(clock: VirtualClock) -> None:
             await client.lookup_many([*range(50), "SIM-500-ONCE"])
             counted = client.governor.statistics()
             assert counted.granted == counted.accepted + counted.throttled + counted.unavailable
-            assert counted.throttled == simulator.statuses[429]
+            assert counted.throttled == simulator.statuses[429] > 0
             assert counted.waiting == 0
 
     clock.run(main())
 
 
 def test_grants_are_given_in_the_order_they_were_asked_for(clock: VirtualClock) -> None:
-    """First come, first served."""
+    """Of thirty who ask at once, each gets an earlier grant than those behind it."""
 
     async def main() -> list[int]:
         governor = Governor(RateLimit(100, 3), clock=clock)
@@ -670,6 +670,7 @@ def test_a_given_limit_of_less_than_one_call_in_two_seconds_is_left_too(clock: V
             assert all(isinstance(outcome, Found) for outcome in await client.lookup_many(range(150)))
 
     clock.run(main())
+    assert simulator.total_billed == 150
     assert simulator.statuses[429] <= 30
 
 
@@ -683,6 +684,7 @@ def test_time_passes_however_far_from_zero_the_clock_began() -> None:
             assert all(isinstance(outcome, Found) for outcome in await client.lookup_many(range(200)))
 
     clock.run(main())
+    assert simulator.total_billed == 200
 
 
 def test_a_used_up_quota_is_asked_about_every_quarter_of_an_hour_at_the_least(clock: VirtualClock) -> None:
@@ -707,7 +709,7 @@ def test_a_used_up_quota_is_asked_about_every_quarter_of_an_hour_at_the_least(cl
 
 @pytest.mark.parametrize(("failures", "is_outage"), [(4, False), (5, True)])
 def test_five_failures_in_a_row_are_an_outage(clock: VirtualClock, failures: int, is_outage: bool) -> None:
-    """Of a service that has answered."""
+    """After a first answer, four failures in a row are no outage yet and a fifth makes one."""
 
     async def main() -> bool:
         governor = Governor(clock=clock)

@@ -428,7 +428,7 @@ async def used_up(play: Play, before: int, after: int, pause: float, throttled: 
     (canary,) = play.under_way
     assert governor.statistics().granted == granted + 1
     refused = [caller for caller in play.callers if caller.grant is None and caller.task.done()]
-    assert {type(caller.task.exception()) for caller in refused} <= {QuotaExceededError}
+    assert {type(caller.task.exception()) for caller in refused} == {QuotaExceededError}
     assert governor.statistics().waiting == after - 1
     play.end(canary, Governor.accept)
     await many_ask(play)

@@ -218,7 +218,7 @@ async def test_services_are_never_mixed(ledger: Ledger) -> None:
 
 @asynchronous
 async def test_secrets_in_headers_are_left_out(ledger: Ledger) -> None:
-    """Whatever case they come in."""
+    """Cookies and keys are not kept with an answer, whatever the case of the header's name."""
     headers = (("Set-Cookie", "secret"), ("X-API-Key", "secret"), ("date", "today"))
     await bought(ledger, key(), answer(headers=headers))
 
@@ -244,7 +244,7 @@ async def test_a_refresh_buys_once_more_and_keeps_the_old_answer(ledger: Ledger)
 
 @asynchronous
 async def test_a_refresh_that_fails_leaves_the_old_answer_in_use(ledger: Ledger) -> None:
-    """Nothing is lost by trying."""
+    """After a failed refresh the ledger goes on serving the answer it had."""
     await bought(ledger, key(), answer(b"old"))
     await bought(ledger, key(), failure(), REFRESH)
 
@@ -328,7 +328,7 @@ async def test_what_is_in_doubt_is_held(ledger: Ledger) -> None:
 
 @asynchronous
 async def test_a_doubt_that_was_sent_again_still_counts(ledger: Ledger) -> None:
-    """Both may have been charged."""
+    """The id is answered, but the first request may have been charged and stays in the sum."""
     await bought(ledger, key(), doubt())
     await bought(ledger, key(), answer(), RESEND)
 
@@ -397,7 +397,7 @@ async def test_what_was_not_charged_is_free_again(ledger: Ledger) -> None:
 
 @asynchronous
 async def test_what_is_kept_is_served_over_any_budget(ledger: Ledger) -> None:
-    """It costs nothing."""
+    """A kept answer costs nothing, so it is served where nothing may be bought."""
     await bought(ledger, key())
     assert isinstance(await ledger.claim(key(), ANYTHING, Limit(most=0)), Kept)
     assert isinstance(await ledger.claim(key(), Terms(may_buy=False)), Kept)
@@ -452,7 +452,7 @@ async def test_a_limit_since_a_moment_holds_though_the_clock_is_set_back(
 
 @asynchronous
 async def test_where_many_ids_stand(ledger: Ledger) -> None:
-    """New ones are left out."""
+    """Ids that would be bought are left out, and every other has its standing."""
     await bought(ledger, key(1))
     await bought(ledger, key(2), doubt())
     await bought(ledger, key(3), failure())
@@ -489,7 +489,7 @@ async def test_entries_come_in_order(ledger: Ledger) -> None:
 
 @asynchronous
 async def test_a_sound_ledger_verifies(ledger: Ledger) -> None:
-    """Nothing is reported."""
+    """Entries of every kind, one with a flawed answer among them, give no problem and no damage."""
     for number, end in enumerate([answer(), doubt(), failure(), nothing_known(), answer(raw=b"", flaw="TRUNCATED")]):
         await bought(ledger, key(number), end)
 
@@ -500,6 +500,6 @@ async def test_a_sound_ledger_verifies(ledger: Ledger) -> None:
 @pytest.mark.parametrize("age", [0, -1, float("nan"), "1", True])
 @pytest.mark.parametrize("kind", [MemoryLedger, lambda **options: SqliteLedger("x", **options)])
 def test_an_age_that_makes_no_sense_is_refused(kind: Callable[..., Any], age: Any) -> None:
-    """Before anything is opened."""
+    """Neither kind of ledger can be made with a ``free_max_age`` that is no number above 0."""
     with pytest.raises(ConfigurationError, match="free_max_age"):
         kind(free_max_age=age)

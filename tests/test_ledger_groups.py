@@ -123,7 +123,7 @@ async def outcome_of(ledger: Any, groups: list[Group], *, together: bool) -> tup
 @example([[Order("claim as sent", 0)], [Order("2", 0)], [Order("resolve", 0), Order("claim as sent", 0)]])
 @examples(300)
 def test_groups_leave_what_orders_leave_one_at_a_time(groups: list[Group]) -> None:
-    """What each brought, every entry, and what was spent."""
+    """Orders carried out in groups give the same results, entries and spending as one by one."""
 
     async def main(folder: str) -> None:
         in_memory = await outcome_of(MemoryLedger(clock=Noon()), groups, together=False)

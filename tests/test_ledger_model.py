@@ -304,7 +304,7 @@ def _bury(path: Path, owner: int) -> None:
     ("examples", "steps"), [(8, 25), pytest.param(120, 60, marks=pytest.mark.slow)], ids=["few", "many"]
 )
 def test_both_sides_books_agree(examples: int, steps: int) -> None:
-    """After each of many random events, over many runs."""
+    """After each of many random events the service's bills and the ledger's entries agree."""
     chosen = settings(
         max_examples=examples, stateful_step_count=steps, deadline=None, suppress_health_check=list(HealthCheck)
     )

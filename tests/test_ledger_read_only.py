@@ -153,7 +153,7 @@ async def _is_locked_after_a_look(path: Path) -> bool:
 
 @asynchronous
 async def test_a_second_look_in_one_process_takes_no_locks_away(path: Path) -> None:
-    """While the ledger is open."""
+    """Looking at a ledger that is open here does not let others take its write lock."""
     async with SqliteLedger(path) as ledger:
         await bought(ledger, key("1"))
         assert await _is_locked_after_a_look(path)
@@ -213,7 +213,7 @@ async def test_only_a_ledger_is_opened(path: Path) -> None:
 
 @asynchronous
 async def test_one_that_needs_newer_tables_is_left_to_who_writes(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Looking never migrates."""
+    """Opened for reading only, an old ledger is refused and its file stays as it was."""
     async with SqliteLedger(path):
         pass
     before = on_disk(path)

@@ -96,7 +96,7 @@ def test_an_entry_counts_once(state: State, billing: Billing) -> None:
 
 @given(st.binary(max_size=50), st.integers(0, 399), st.integers(0, 7))
 def test_a_checksum_tells_any_bit(raw: bytes, place: int, bit: int) -> None:
-    """Of the bytes that came."""
+    """One flipped bit anywhere in the bytes of an answer gives another checksum."""
     key = LedgerKey(SERVICE, "1")
     flipped = bytearray(raw or b"x")
     flipped[place % len(flipped)] ^= 1 << bit

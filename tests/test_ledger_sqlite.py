@@ -160,7 +160,7 @@ async def test_a_closing_that_is_cancelled_still_closes(path: Path) -> None:
 
 @asynchronous
 async def test_an_opening_that_is_cancelled_leaves_nothing_open(path: Path) -> None:
-    """It can be tried again."""
+    """The ledger is still closed afterwards, and can be opened again."""
     ledger = SqliteLedger(path)
     opening = asyncio.create_task(ledger.open())
     await asyncio.sleep(0)
@@ -212,7 +212,7 @@ async def test_of_several_openings_those_that_are_cancelled_are_nothing_to_the_o
 
 @asynchronous
 async def test_several_openings_fail_alike(tmp_path: Path) -> None:
-    """And it may be tried again."""
+    """All who open it at the same time get the error, and it opens once the cause is gone."""
     ledger = SqliteLedger(tmp_path / "folder" / "test.ledger")
     failures = await asyncio.gather(ledger.open(), ledger.open(), return_exceptions=True)
     assert [type(failure) for failure in failures] == [LedgerError, LedgerError]
@@ -224,7 +224,7 @@ async def test_several_openings_fail_alike(tmp_path: Path) -> None:
 @pytest.mark.parametrize("fails", [False, True])
 @asynchronous
 async def test_closing_waits_for_an_opening_that_is_under_way(path: Path, fails: bool) -> None:
-    """And then it is closed."""
+    """Whether the opening succeeds or fails, no file and no thread is open afterwards."""
     ledger = SqliteLedger(path / "nowhere" if fails else path)
     opening = asyncio.create_task(ledger.open())
     await asyncio.sleep(0)
@@ -292,7 +292,7 @@ def _ids(turns: int) -> list[str]:
 
 @asynchronous
 async def test_a_ledger_that_is_not_open_says_so(path: Path) -> None:
-    """With what to do."""
+    """Using it raises an error that says to open it by ``async with``."""
     with pytest.raises(LedgerError, match="async with"):
         await SqliteLedger(path).claim(key(), ANYTHING)
 
@@ -338,7 +338,7 @@ def _forget(holder: list[SqliteLedger]) -> None:
 
 @pytest.mark.parametrize("action", ["always", "error"])
 def test_a_ledger_left_open_at_the_end_of_the_program_warns(path: Path, action: str) -> None:
-    """And says nothing else."""
+    """The warning names the ledger, and no `RuntimeError` is printed beside it."""
     code = (
         "import asyncio, sys\n"
         "from oneauto_async.ledger import SqliteLedger\n"
@@ -365,7 +365,7 @@ def test_virtual_time_stands_still_while_the_disk_is_at_work(path: Path) -> None
 
 
 def test_importing_the_ledgers_does_not_load_sqlite3() -> None:
-    """Only opening a file does."""
+    """Neither the import nor making a `SqliteLedger` loads the sqlite3 module."""
     code = "import sys, oneauto_async, oneauto_async.ledger as l; l.SqliteLedger('x'); print('sqlite3' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
@@ -564,7 +564,7 @@ async def test_a_migration_that_fails_changes_nothing(path: Path, monkeypatch: p
 
 @asynchronous
 async def test_an_empty_file_becomes_a_ledger(path: Path) -> None:
-    """Made by whoever wanted to choose its place."""
+    """Opening an empty file that is there makes it a ledger that can be used."""
     path.touch()
     async with SqliteLedger(path) as ledger:
         await bought(ledger, key())
@@ -631,7 +631,7 @@ def _pretend_the_first_is_gone(path: Path) -> None:
 
 @asynchronous
 async def test_on_another_machine_a_lease_must_run_out(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A pid says nothing there."""
+    """A claim made elsewhere is held until its lease ends, since its pid says nothing here."""
     async with SqliteLedger(path) as gone, SqliteLedger(path) as here:
         await claimed(gone, key())
         _pretend_the_first_is_gone(path)
@@ -1038,7 +1038,7 @@ async def test_a_number_that_no_entry_can_have_is_the_fault_of_who_asks_alone(pa
 
 @pytest.mark.parametrize("path", ["a\0b", b"a"])
 def test_a_path_that_is_no_text_is_refused_at_once(path: Any) -> None:
-    """Before anything is opened."""
+    """Bytes and a path with a NUL raise `ConfigurationError` when the ledger is made."""
     with pytest.raises(ConfigurationError, match="takes the path of a file as text"):
         SqliteLedger(path)
 

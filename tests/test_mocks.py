@@ -262,7 +262,7 @@ TRANSPORTS: dict[str, Callable[[], httpx.AsyncBaseTransport]] = {
 async def test_a_transport_in_this_process_replaces_ours(
     server: RawServer, transport: Callable[[], httpx.AsyncBaseTransport], given: str
 ) -> None:
-    """By whichever door it comes."""
+    """Given directly, in a client or as a mount, it answers and no socket is opened."""
     async with AsyncExitStack() as stack:
         options: dict[str, Any] = {"transport": transport()}
         if given != "as transport":

@@ -58,7 +58,7 @@ OUTCOMES = [FOUND, PARTIAL, NO_DATA, FAILED, IN_DOUBT, NOT_SENT]
 
 
 def test_a_record_unwraps_to_itself() -> None:
-    """The plain way to the value."""
+    """`unwrap` of a full answer returns the very record it holds."""
     assert FOUND.unwrap() is RECORD
 
 

@@ -81,7 +81,7 @@ async def test_whoever_waits_longest_is_served_first(server: RawServer) -> None:
 
 
 async def test_no_more_connections_than_allowed(server: RawServer) -> None:
-    """However many ask at once."""
+    """Sixty requests at once share the four connections that are allowed, and use all of them."""
     for number in range(60):
         server.on(str(number), answers(delay=0.005))
     async with client_of(HTTP11Transport(max_connections=4)) as client:
@@ -130,7 +130,7 @@ async def test_a_connection_idle_beyond_its_expiry_is_not_lent(server: RawServer
 
 
 async def test_a_connection_in_use_does_not_expire(server: RawServer) -> None:
-    """Expiry is for the idle."""
+    """An answer may take longer than ``keepalive_expiry``, which counts idle time alone."""
     server.on("slow", answers(delay=0.2))
     async with client_of(HTTP11Transport(keepalive_expiry=0.05)) as client:
         assert (await client.get(url(server, "slow"))).content == ANSWER

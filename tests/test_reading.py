@@ -159,7 +159,7 @@ def test_what_is_no_response_is_refused(response: bytes) -> None:
 
 @pytest.mark.parametrize("name", ["two different lengths", "junk"])
 def test_a_refusal_says_why_in_one_printable_line(name: str) -> None:
-    """It may end in a log."""
+    """The message can be logged: it is short and has no control character of the response."""
     response = {"two different lengths": UNSOUND["two lengths"], "junk": b"\x1b[31m\r\n\0" * 50}[name]
     with pytest.raises(BadResponseError) as caught:
         read(response)
@@ -226,13 +226,13 @@ def test_an_endless_series_of_interim_responses_is_cut() -> None:
 
 @pytest.mark.parametrize("size", [1, 7, 4096])
 def test_an_endless_header_is_cut(size: int) -> None:
-    """However it drips."""
+    """A header beyond the bound is refused, whatever the size of the pieces it comes in."""
     with pytest.raises(BadResponseError, match="4096 bytes of headers"):
         read(OK + b"X: ", *[b"a" * size] * (1 + SMALL.head // size))
 
 
 def test_too_many_headers_are_refused() -> None:
-    """Small ones too."""
+    """More than fifty header lines are refused, however few bytes they take."""
     with pytest.raises(BadResponseError, match="50 header lines"):
         read(OK + b"a:\r\n" * 51 + b"\r\n")
 
@@ -263,7 +263,7 @@ def test_an_endless_body_is_cut_at_the_bound(head: bytes, piece: bytes) -> None:
 
 
 def test_a_body_of_just_the_bound_passes() -> None:
-    """A byte more does not."""
+    """A body of as many bytes as allowed is read, and one with a byte more is refused."""
     body = b"a" * SMALL.body
     assert read(OK + b"Content-Length: %d\r\n\r\n" % len(body) + body).complete
     with pytest.raises(BadResponseError):

@@ -244,7 +244,7 @@ def test_respx_closes_it(using: str) -> None:
 
 @pytest.mark.asyncio
 async def test_a_closed_client_closes_it() -> None:
-    """httpx then says so itself."""
+    """There is no straight way through a closed httpx client, so that httpx raises its own error."""
     client = client_over()
     await client.aclose()
     assert straight_way(client, URL) is None

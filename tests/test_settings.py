@@ -280,13 +280,13 @@ def test_an_argument_beats_the_environment(
 
 
 def test_the_hosts_are_the_vendors() -> None:
-    """As its page prints them."""
+    """The live and the sandbox address are those on the vendor's page."""
     assert (LIVE_URL, SANDBOX_URL) == ("https://api.oneautoapi.com", "https://sandbox.oneautoapi.com")
 
 
 @pytest.mark.parametrize("sandbox", [True, False])
 def test_sandbox_and_base_url_exclude_each_other(sandbox: bool) -> None:
-    """Each names the host."""
+    """Giving both is refused, since each of them names the host."""
     with pytest.raises(ConfigurationError, match="not both"):
         find_base_url("https://proxy.example", sandbox, {})
 

@@ -220,7 +220,7 @@ def test_a_client_that_paces_exactly_at_the_rate_is_never_refused() -> None:
 
 
 def test_keys_do_not_share_a_bucket() -> None:
-    """Each key has its own limit."""
+    """While one key is over its limit, a request with another key is answered."""
 
     async def script(ask: Ask) -> list[int]:
         keys = ["one", "one", "two"]

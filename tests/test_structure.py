@@ -321,7 +321,7 @@ def test_a_validator_that_refuses_is_a_mismatch() -> None:
 
 
 def test_a_users_own_converter_rules() -> None:
-    """Its hooks decide what fits."""
+    """A hook of the given converter turns a text of the service into the field's number."""
     converter = cattrs.Converter()
     converter.register_structure_hook(float, lambda value, _: float(str(value).removesuffix(" kW")))
     value = {"plug": "CCS", "kilowatts": "50 kW"}
@@ -405,7 +405,7 @@ def test_what_was_sent_comes_back_out(result: dict[str, Any], unknown: dict[str,
 
 
 def test_whatever_a_hook_raises_is_a_mismatch() -> None:
-    """The answer is paid for."""
+    """An odd exception of a user's validator is named in the mismatch and does not escape."""
 
     class OddError(Exception):
         exceptions = ("a", "b")

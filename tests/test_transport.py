@@ -207,7 +207,7 @@ INJECTIONS = {
 async def test_a_header_that_would_be_two_is_refused_without_being_shown(
     server: RawServer, name: str, value: str
 ) -> None:
-    """Its value may be the key."""
+    """The error does not show the value, which may be the key, and nothing is sent."""
     async with ours() as client:
         request = client.build_request("GET", server.base_url + PATH, headers={name: value})
         with pytest.raises(httpx.LocalProtocolError) as caught:
@@ -267,7 +267,7 @@ async def test_after_a_failure_the_record_tells_how_far_it_got(
 
 @pytest.mark.asyncio
 async def test_after_success_the_record_is_complete(server: RawServer) -> None:
-    """With all that came."""
+    """The flight's record has the status, the headers and the decoded body that came."""
     server.on("1", answers(http(200, gzip.compress(ANSWER), Content_Encoding="gzip", X="y")))
     async with ours() as client:
         record, response = await attempt(client, server.base_url + PATH)
@@ -286,7 +286,7 @@ async def test_after_success_the_record_is_complete(server: RawServer) -> None:
     ],
 )
 async def test_what_never_connected_was_surely_not_sent(url: str, kind: type[Exception]) -> None:
-    """No moment, no bytes."""
+    """The flight's record has no moment of sending, no bytes sent and no status."""
     async with ours() as client:
         record, error = await attempt(client, url)
     assert type(error) is kind
@@ -460,7 +460,7 @@ async def test_a_certificate_that_does_not_fit_is_refused(names: list[str], trus
 
 @pytest.mark.asyncio
 async def test_tls_before_1_2_is_refused() -> None:
-    """By the default context too."""
+    """A server that offers TLS 1.1 alone gives a connection error and receives no request."""
     context = serving("127.0.0.1")
     with pytest.warns(DeprecationWarning, match="TLSv1_1"):
         context.minimum_version = context.maximum_version = ssl.TLSVersion.TLSv1_1
@@ -506,7 +506,7 @@ async def test_a_body_cut_without_tls_saying_so_is_no_record() -> None:
 
 @pytest.mark.asyncio
 async def test_a_tls_end_with_notice_ends_a_body() -> None:
-    """The sound counterpart."""
+    """A body without a length is whole if TLS is closed as it should be."""
     async with raw_server(tls=serving("127.0.0.1")) as server, ours(ssl_context=trusting()) as client:
         server.on("1", breaks_off(HEAD + b"\r\n" + ANSWER))
         assert (await client.get(server.base_url + PATH)).content == ANSWER
@@ -594,7 +594,7 @@ async def test_the_deadline_covers_the_handshake() -> None:
 
 @pytest.mark.asyncio
 async def test_the_deadline_covers_resolving(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A resolver that hangs."""
+    """A resolver that hangs ends the request at the deadline with a connect timeout."""
     monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **options: time.sleep(0.5))
     async with ours(deadline=0.1) as client:
         started = time.monotonic()
@@ -790,7 +790,7 @@ async def test_closing_ends_a_connection_that_is_being_opened(close: Close) -> N
 
 @pytest.mark.asyncio
 async def test_a_transport_is_its_own_context(server: RawServer) -> None:
-    """As httpx's transports are."""
+    """``async with`` gives the transport and closes its connections at the end."""
     async with HTTP11Transport() as transport:
         response = await transport.handle_async_request(httpx.Request("GET", server.base_url + PATH))
         assert await response.aread() == ANSWER

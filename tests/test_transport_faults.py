@@ -435,7 +435,7 @@ async def test_idle_connections_the_server_closes_unannounced(server: RawServer)
 
 @pytest.mark.asyncio
 async def test_an_ipv6_base_url_and_localhost_work(server: RawServer) -> None:
-    """The listener of the second has IPv4 alone."""
+    """A client reaches the server by the name ``localhost`` and by an IPv6 address."""
     async with OneAutoClient(
         CANARY_KEY, base_url=server.base_url.replace("127.0.0.1", "localhost"), **OPTIONS
     ) as client:

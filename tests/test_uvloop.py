@@ -61,7 +61,7 @@ def context(tls: bool) -> ssl.SSLContext | None:
 
 @every_wire
 def test_lookups_are_answered_over_few_connections(tls: bool) -> None:
-    """A whole batch through `OneAutoClient`."""
+    """A batch of a hundred under uvloop bills each id once, over ten connections at most."""
 
     async def main() -> None:
         assert type(asyncio.get_running_loop()).__module__.startswith("uvloop")
@@ -113,7 +113,7 @@ def test_failures_are_told_apart(behaviour: Any, kind: type[Exception], stage: S
 
 
 def test_a_closed_port_and_an_unknown_name_are_connect_errors() -> None:
-    """Surely not sent."""
+    """Under uvloop too, both raise the error of httpx that means nothing was sent."""
 
     async def main() -> None:
         async with httpx.AsyncClient(transport=HTTP11Transport()) as client:
@@ -164,7 +164,7 @@ def test_localhost_falls_back_to_the_address_that_listens() -> None:
 
 
 def test_an_address_that_refuses_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The first of two."""
+    """If the first of two addresses refuses, the request goes to the second."""
     _resolve_to(monkeypatch, "127.0.0.2", "127.0.0.1")
 
     async def main() -> None:
@@ -193,7 +193,7 @@ def test_an_address_that_hangs_costs_no_more_than_its_share(monkeypatch: pytest.
 
 
 def test_waiting_for_every_address_ends_with_the_connect_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Together they take no longer than one."""
+    """Two addresses that never answer share the connect timeout."""
 
     async def main(port: int) -> None:
         limit = httpx.Timeout(5, connect=0.3)
@@ -213,7 +213,7 @@ def test_cancelled_calls_leave_nothing_behind(tls: bool) -> None:
     """A few hundred at random moments; then the client works, and every descriptor is back."""
 
     async def main() -> None:
-        chance = random.Random(5)
+        chance, cancelled = random.Random(5), 0
         async with raw_server(tls=serving("127.0.0.1") if tls else None) as server:
             for number in range(300):
                 server.on(str(number), answers(delay=chance.choice([0, 0.001, 0.004])))
@@ -225,6 +225,8 @@ def test_cancelled_calls_leave_nothing_behind(tls: bool) -> None:
                     await asyncio.sleep(chance.choice([0, 0, chance.random() * 0.008]))
                     asking.cancel()
                     await asyncio.wait([asking])
+                    cancelled += asking.cancelled()
+                assert cancelled > 100
                 assert "0 lent," in repr(transport)
                 responses = await asyncio.gather(*(client.get(url(server, number)) for number in range(20)))
                 assert {response.content for response in responses} == {ANSWER}
@@ -237,7 +239,7 @@ def test_cancelled_calls_leave_nothing_behind(tls: bool) -> None:
 
 
 def test_a_connection_the_server_closes_is_dropped_at_once() -> None:
-    """And one that shows a byte while idle."""
+    """An idle connection leaves the pool when it ends or shows a byte nobody asked for."""
 
     async def main() -> None:
         transport = HTTP11Transport(keepalive_expiry=60)

@@ -33,6 +33,7 @@ def test_no_window_accepts_more_than_the_limit_allows(rate: float, burst: int, l
 
     taken = [moment for moment in moments if bucket.take(moment)]
 
+    assert taken[:burst] == moments[:burst]
     for first, start in enumerate(taken):
         for last in range(first, len(taken)):
             assert last - first + 1 <= (taken[last] - start) * max(rate, later) + burst + 1e-6

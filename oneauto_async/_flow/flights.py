@@ -296,9 +296,8 @@ class Flights:
         except asyncio.CancelledError:
             self._break_off(flight)
             raise
-        except (KeyboardInterrupt, SystemExit) as end:
-            self._crash(flight, end)
-            raise
+        except (GeneratorExit, KeyboardInterrupt, SystemExit):
+            raise  # the program ends, or its event loop is gone, and everyone who waits with it
         except BaseException as fault:  # noqa: BLE001  # whoever waits must hear of it, and the flight must land
             self._crash(flight, fault)
         else:

@@ -39,7 +39,7 @@ EXCERPT = 160
 LARGEST_ERROR = 16 * 1024
 """Bytes of an error body that are decoded to find its text; the gateway's have less than a hundred."""
 
-MOST_PARTS = 100_000
+MOST_PARTS = 20_000
 """Members and escaped characters an answer may have in all; a record has a dozen."""
 
 

@@ -11,14 +11,23 @@ def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
 
 
-_DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
+def _named_once(members: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Refuse an object that says two things under one name: which of them is meant, nobody can tell."""
+    named = dict(members)
+    if len(named) != len(members):
+        raise ValueError("an object repeats a name")
+    return named
+
+
+_DECODER = json.JSONDecoder(parse_constant=_refuse_constant, object_pairs_hook=_named_once)
 
 
 def decode_json(body: bytes) -> Any:
     """Decode one JSON value in UTF-8, a byte-order mark allowed.
 
     Raises:
-        ValueError: not UTF-8, not JSON, or something behind the value; NaN and infinities are not JSON.
+        ValueError: not UTF-8, not JSON, or something behind the value; NaN and infinities are not JSON, and an object
+            that repeats a name is not taken for any.
         RecursionError: nested too deeply.
     """
     return _DECODER.decode(body.decode("utf-8").removeprefix("\ufeff"))

@@ -1,4 +1,4 @@
-"""From JSON values to attrs classes, strictly: the one door to cattrs.
+"""From JSON values to attrs classes and dataclasses, strictly: the one door to cattrs.
 
 cattrs by itself turns ``"false"`` into ``True``, ``None`` into ``'None'`` and 3.9 into 3, and drops what it does not
 know. Money was paid for the answer, so here a wrong type is an error that names its path, and nothing is dropped.
@@ -9,12 +9,15 @@ to need it.
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import math
 import types
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from enum import Enum, StrEnum
-from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar, Union, get_args, get_origin
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeAlias, TypeVar, Union, get_args, get_origin
 
 import attrs
 
@@ -27,6 +30,14 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+Hook: TypeAlias = Callable[[Any, Any], Any]
+
+MOST_PROBLEMS = 100
+"""Wrong fields that are named; more would tell a person nothing."""
+
+MOST_EXPLAINED = 1_000
+"""Values of an answer whose problems are told with their paths; each costs some 50 µs, during which the loop waits."""
+
 _EXPECTED = {bool: "true or false", int: "whole number", str: "text"}
 
 
@@ -35,7 +46,7 @@ class Mismatch(ValueError):  # noqa: N818  # a finding about a value, not a faul
 
 
 class SchemaMismatch(Exception):  # noqa: N818  # a report of several mismatches that never leaves the library
-    """All fields that do not fit, one line each."""
+    """The fields that do not fit, one line each."""
 
     def __init__(self, problems: tuple[str, ...]) -> None:
         super().__init__(problems)
@@ -50,9 +61,12 @@ def make_converter() -> Converter:
     ``SomeStrEnum | str | None`` is an open set: known texts become members, others stay text. A field called ``extra``
     collects the members the class does not name.
     """
-    from cattrs import Converter
+    return _new_converter(detailed_validation=True)
 
-    converter = Converter(structure_fallback_factory=_refuse)
+
+def _new_converter(*, detailed_validation: bool) -> Converter:
+    """Make the converter; without details it stops at the first wrong value, and does not tell its path."""
+    converter = _strict_class()(detailed_validation=detailed_validation, structure_fallback_factory=_refuse)
     for kind in _EXPECTED:
         converter.register_structure_hook(kind, _exact(kind))
     converter.register_structure_hook(float, _number)
@@ -62,10 +76,24 @@ def make_converter() -> Converter:
     converter.register_structure_hook_factory(_is_enum, _enum_hook)
     _guard(converter, list)
     _guard(converter, dict)
-    converter.register_structure_hook_factory(_is_nullable, lambda kind: _nullable_hook(kind, converter))
+    converter.register_structure_hook_factory(_is_nullable, _nullable_hook)
     converter.register_structure_hook_factory(_is_open_enum, _open_enum_hook)
-    converter.register_structure_hook_factory(attrs.has, lambda cls: _class_hook(cls, converter))
+    converter.register_structure_hook_factory(_is_record, _class_hook)
     return converter
+
+
+@functools.cache
+def _strict_class() -> type[Converter]:
+    from cattrs import Converter
+
+    class StrictConverter(Converter):
+        """Refuses bytes when they are looked up, unless the user has a hook for them: cattrs has no factory for it."""
+
+        def get_structure_hook(self, type: Any, cache_result: bool = True) -> Any:  # noqa: A002  # cattrs's name
+            hook = super().get_structure_hook(type, cache_result)
+            return _refuse(type, "JSON has nothing for") if hook is _never_bytes else hook
+
+    return StrictConverter
 
 
 def structure_function(endpoint: Endpoint[T]) -> Callable[[Any], T]:
@@ -74,23 +102,45 @@ def structure_function(endpoint: Endpoint[T]) -> Callable[[Any], T]:
     Raises:
         ConfigurationError: the class has a field no converter can make. Found out here, before anything is paid.
     """
-    from cattrs import StructureHandlerNotFoundError
-
     converter = endpoint.converter if endpoint.converter is not None else make_converter()
     try:
-        hook = converter.get_structure_hook(endpoint.result)
-    except (StructureHandlerNotFoundError, TypeError, NameError) as error:
+        hook: Hook = converter.get_structure_hook(endpoint.result)
+    except Exception as error:  # noqa: BLE001  # an annotation is code: to read it as a type may raise anything
         raise ConfigurationError(f"{endpoint.result!r} cannot be made from an answer: {error}") from None
 
+    @functools.cache  # made for the first large answer: most programs see none
+    def hook_without_paths() -> Hook:
+        return _new_converter(detailed_validation=False).get_structure_hook(endpoint.result)
+
     def structure(value: Any) -> T:
+        # A user's converter cannot be had without paths: cattrs's copy of one lacks some of its hooks.
+        has_paths = endpoint.converter is not None or not _has_many_values(value)
         try:
-            return hook(value, endpoint.result)  # type: ignore[no-any-return]  # cattrs hooks are untyped
+            fill = hook if has_paths else hook_without_paths()
+            return fill(value, endpoint.result)  # type: ignore[no-any-return]  # cattrs hooks are untyped
         except Exception as error:  # noqa: BLE001  # a hook of the user's may raise anything, and the answer is paid for
-            problems = tuple(_problems(error, "$.result"))
+            path = "$.result" if has_paths else "somewhere in $.result"
+            problems = tuple(islice(_problems(error, path), MOST_PROBLEMS))
             _drop_frames(error)
             raise SchemaMismatch(problems) from None
 
     return structure
+
+
+def _has_many_values(value: Any) -> bool:
+    """Tell an answer of more than ``MOST_EXPLAINED`` values, at any depth."""
+    containers, count = [value] if type(value) in _CONTAINERS else [], 0
+    for container in containers:  # it grows by those found inside
+        values = container.values() if type(container) is dict else container
+        count += len(values)
+        if count > MOST_EXPLAINED:
+            return True
+        if not _CONTAINERS.isdisjoint(map(type, values)):
+            containers += [inner for inner in values if type(inner) in _CONTAINERS]
+    return False
+
+
+_CONTAINERS = frozenset({dict, list})
 
 
 def _drop_frames(error: BaseException) -> None:
@@ -101,14 +151,14 @@ def _drop_frames(error: BaseException) -> None:
             _drop_frames(inner)
 
 
-def _refuse(kind: Any) -> NoReturn:
+def _refuse(kind: Any, why: str = "no hook for") -> NoReturn:
     """Stand in for a hook that does not exist: refuse the class when it is looked up, before its answer is paid for."""
     from cattrs import StructureHandlerNotFoundError
 
-    raise StructureHandlerNotFoundError(f"no hook for {kind!r}", kind)
+    raise StructureHandlerNotFoundError(f"{why} {kind!r}", kind)
 
 
-def _exact(kind: type) -> Callable[[Any, Any], Any]:
+def _exact(kind: type) -> Hook:
     def hook(value: Any, target: Any) -> Any:
         if type(value) is not kind:
             raise Mismatch(f"expected {_EXPECTED[kind]}, got {_got(value)}")
@@ -147,6 +197,7 @@ def _got(value: Any) -> str:
 
 
 def _never_bytes(value: Any, _: Any) -> NoReturn:
+    """Mark bytes as what is never looked up with success, see ``_strict_class``."""
     raise Mismatch(f"expected bytes, which JSON does not have, got {_got(value)}")
 
 
@@ -164,7 +215,7 @@ def _is_literal(kind: Any) -> bool:
     return get_origin(kind) is Literal
 
 
-def _literal_hook(kind: Any) -> Callable[[Any, Any], Any]:
+def _literal_hook(kind: Any) -> Hook:
     return _choice(get_args(kind), kind)
 
 
@@ -172,10 +223,9 @@ def _is_enum(kind: Any) -> bool:
     return isinstance(kind, type) and issubclass(kind, Enum)
 
 
-def _enum_hook(kind: type[Enum]) -> Callable[[Any, Any], Any]:
+def _enum_hook(kind: type[Enum]) -> Hook:
     """Choose a member by its value, or let the class itself find one for a value it does not have."""
-    finds_others = "_missing_" in {name for base in kind.__mro__ if base is not Enum for name in vars(base)}
-    choose = _choice(tuple(kind), kind, is_open=finds_others)
+    choose = _choice(tuple(kind), kind, is_open=_finds_others(kind))
 
     def hook(value: Any, target: Any) -> Any:
         try:
@@ -189,7 +239,11 @@ def _enum_hook(kind: type[Enum]) -> Callable[[Any, Any], Any]:
     return hook
 
 
-def _choice(allowed: tuple[Any, ...], kind: Any, *, is_open: bool = False) -> Callable[[Any, Any], Any]:
+def _finds_others(kind: type[Enum]) -> bool:
+    return "_missing_" in {name for base in kind.__mro__ if base is not Enum for name in vars(base)}
+
+
+def _choice(allowed: tuple[Any, ...], kind: Any, *, is_open: bool = False) -> Hook:
     """Compare types as well: to Python ``True == 1 == 1.0``, of which only a whole number may stand for a float.
 
     Of an enum's members, JSON has the values; unless it is open to others, all of them must be some that JSON can have.
@@ -214,17 +268,37 @@ def _guard(converter: Converter, shape: type[list[Any]] | type[dict[str, Any]]) 
     def applies(kind: Any) -> bool:
         return _shape(kind) is shape and kind not in being_made
 
-    def factory(kind: Any) -> Callable[[Any, Any], Any]:
+    def factory(kind: Any, converter: Converter) -> Hook:
         being_made.append(kind)
         try:
             make = converter.get_structure_hook(kind, cache_result=False)
         finally:
             being_made.remove(kind)
+        _ask_for_parts(kind, converter)
         if get_args(kind) and Any not in get_args(kind):
             return lambda value, target: make(_require(value, shape), target)
         return lambda value, target: make(_legal_json(_require(value, shape), target), target)
 
     converter.register_structure_hook_factory(applies, factory)
+
+
+def _ask_for_parts(kind: Any, converter: Converter) -> None:
+    """Look up what a collection is made of: of a tuple or a set, cattrs would at each value, after it was paid for."""
+    parts = [part for part in get_args(kind) if part is not ...]
+    hooks = [converter.get_structure_hook(part) for part in parts]
+    if _shape(kind) is dict and len(parts) == 2 and not _can_be_a_name(parts[0], hooks[0]):
+        _refuse(parts[0], "the name of a member is text, never")
+
+
+def _can_be_a_name(kind: Any, hook: Hook) -> bool:
+    """Tell whether a text may become one; a hook of the user's may make anything of it."""
+    if getattr(hook, "__module__", None) != __name__ or kind is Any:
+        return True
+    if _is_literal(kind) or (_is_enum(kind) and not issubclass(kind, int | float)):
+        allowed = get_args(kind) if _is_literal(kind) else tuple(kind)
+        texts = [one for one in allowed if isinstance(one.value if isinstance(one, Enum) else one, str)]
+        return bool(texts) or (_is_enum(kind) and _finds_others(kind))
+    return _is_union(kind) or (isinstance(kind, type) and issubclass(kind, str))
 
 
 def _shape(kind: Any) -> type | None:
@@ -243,13 +317,17 @@ def _require(value: Any, shape: type) -> Any:
     return value
 
 
+def _is_union(kind: Any) -> bool:
+    return get_origin(kind) in (Union, types.UnionType)
+
+
 def _is_nullable(kind: Any) -> bool:
     """Tell ``X | None`` for one X."""
-    members = get_args(kind) if get_origin(kind) in (Union, types.UnionType) else ()
+    members = get_args(kind) if _is_union(kind) else ()
     return len(members) == 2 and type(None) in members
 
 
-def _nullable_hook(kind: Any, converter: Converter) -> Callable[[Any, Any], Any]:
+def _nullable_hook(kind: Any, converter: Converter) -> Hook:
     """Look the inner hook up now; cattrs's own would look for it at each value, after the answer was paid for."""
     (inner,) = set(get_args(kind)) - {type(None)}
     hook = converter.get_structure_hook(inner)
@@ -260,7 +338,7 @@ def _nullable_hook(kind: Any, converter: Converter) -> Callable[[Any, Any], Any]
 
 def _is_open_enum(kind: Any) -> bool:
     """Tell ``SomeStrEnum | str`` and ``SomeStrEnum | str | None``."""
-    if get_origin(kind) not in (Union, types.UnionType):
+    if not _is_union(kind):
         return False
     members = set(get_args(kind)) - {type(None)}
     return len(members) == 2 and str in members and any(_is_str_enum(member) for member in members)
@@ -270,7 +348,7 @@ def _is_str_enum(kind: Any) -> bool:
     return isinstance(kind, type) and issubclass(kind, StrEnum)
 
 
-def _open_enum_hook(kind: Any) -> Callable[[Any, Any], Any]:
+def _open_enum_hook(kind: Any) -> Hook:
     enum = next(member for member in get_args(kind) if _is_str_enum(member))
     nullable = type(None) in get_args(kind)
     known: Mapping[str, Any] = {str(member): member for member in enum}
@@ -285,15 +363,21 @@ def _open_enum_hook(kind: Any) -> Callable[[Any, Any], Any]:
     return hook
 
 
-def _class_hook(cls: type[Any], converter: Converter) -> Callable[[Any, Any], Any]:
-    """Make the hook of one attrs class: an object in, members it does not name into ``extra`` if it has that field."""
+def _is_record(kind: Any) -> bool:
+    """Tell an attrs class or a dataclass, generic ones too; an enum may have one for its values."""
+    cls = get_origin(kind) or kind
+    return isinstance(cls, type) and not issubclass(cls, Enum) and (attrs.has(cls) or dataclasses.is_dataclass(cls))
+
+
+def _class_hook(cls: Any, converter: Converter) -> Hook:
+    """Make the hook of one class: an object in, members it does not name into ``extra`` if it has that field."""
     from cattrs.gen import make_dict_structure_fn
 
     structure = make_dict_structure_fn(cls, converter)
-    fields = attrs.fields_dict(cls)
-    known = fields.keys() - {"extra"}
-    collects = "extra" in fields
-    needs_extra = collects and fields["extra"].default is attrs.NOTHING
+    has_default = _fields(get_origin(cls) or cls)
+    known = has_default.keys() - {"extra"}
+    collects = "extra" in has_default
+    needs_extra = collects and not has_default["extra"]
 
     def hook(value: Any, kind: Any) -> Any:
         _require(value, dict)
@@ -302,6 +386,14 @@ def _class_hook(cls: type[Any], converter: Converter) -> Callable[[Any, Any], An
         return structure(value, kind)
 
     return hook
+
+
+def _fields(cls: Any) -> dict[str, bool]:
+    """Name the fields of a class, and tell which have a default."""
+    if attrs.has(cls):
+        return {field.name: field.default is not attrs.NOTHING for field in attrs.fields(cls)}
+    missing = (dataclasses.MISSING, dataclasses.MISSING)
+    return {field.name: (field.default, field.default_factory) != missing for field in dataclasses.fields(cls)}
 
 
 def _with_extra(value: dict[str, Any], known: AbstractSet[str]) -> dict[str, Any]:

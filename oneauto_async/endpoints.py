@@ -44,8 +44,9 @@ class Endpoint(Generic[T]):
     Attributes:
         path: the path behind the host, kept as written; the vendor's end with a slash.
         parameter: the name of the query parameter that carries the id.
-        result: the attrs class the answer's ``result`` object becomes. A field called ``extra`` collects what the class
-            does not name; without one, unknown members are left out (they are still in the outcome's ``raw``).
+        result: the attrs class, or dataclass, the answer's ``result`` object becomes. A field called ``extra`` collects
+            what the class does not name; without one, unknown members are left out (they are still in the outcome's
+            ``raw``).
         converter: a converter of your own, or ``None`` for the strict one of ``make_converter()``.
 
     Raises:

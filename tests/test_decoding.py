@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import random
 import tracemalloc
 import zlib
 from collections.abc import Callable
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from support.examples import examples
 
 from oneauto_async._classify import Flaw
-from oneauto_async._wire.decoding import decode
+from oneauto_async._wire.decoding import SLICE, decode
 
 MIB = 1024 * 1024
 TEXT = b'{"success": true, "result": {}}' * 20
@@ -57,12 +58,10 @@ def test_a_coding_that_was_not_asked_for_is_left_on(coding: str) -> None:
     assert decode(coding, TEXT, MIB) == (TEXT, None)
 
 
-def test_several_codings_are_undone_within_the_same_bound() -> None:
-    """The last first; left to httpx, they would be undone without any."""
-    assert decode("deflate, gzip", gzip.compress(zlib.compress(TEXT)), MIB) == (TEXT, None)
-    twice = gzip.compress(gzip.compress(bytes(4 * MIB)))
-    body, flaw = decode("gzip, gzip", twice, MIB)
-    assert (len(body), flaw) == (MIB, Flaw.TOO_LARGE)
+@pytest.mark.parametrize("coding", ["gzip, identity", "identity, GZIP"])
+def test_identity_is_no_coding(coding: str) -> None:
+    """It says that nothing was done, whatever else was."""
+    assert decode(coding, gzip.compress(TEXT), MIB) == (TEXT, None)
 
 
 @every_coding
@@ -167,7 +166,26 @@ def test_a_gzip_of_thousands_of_members_is_refused_at_once() -> None:
     assert decode("gzip", gzip.compress(b"") * 50_000, MIB)[1] is Flaw.UNDECODABLE
 
 
-def test_a_body_of_many_codings_is_left_as_it_is() -> None:
-    """Each may take as long as the largest body does."""
+@pytest.mark.parametrize("coding", ["gzip, gzip", "gzip, gzip, gzip", "gzip, deflate"])
+def test_a_body_of_several_codings_is_left_as_it_is(coding: str) -> None:
+    """Each may take as long as the largest body does, and be made of thirty kilobytes."""
     body = gzip.compress(gzip.compress(gzip.compress(TEXT)))
-    assert decode("gzip, gzip, gzip", body, MIB) == (body, None)
+    assert decode(coding, body, MIB) == (body, None)
+
+
+@pytest.mark.parametrize("size", [SLICE - 1, SLICE, SLICE + 1, 3 * SLICE])
+def test_a_body_is_undone_whatever_its_slices(size: int) -> None:
+    """A member may end within a slice or between two, and noise is longer when it is compressed."""
+    noise = random.Random(1).randbytes(size)
+    body = zlib.compress(noise, 0, wbits=-zlib.MAX_WBITS)
+    assert decode("deflate", body, MIB) == (noise, None)
+    assert decode("gzip", gzip.compress(noise, 0) + gzip.compress(TEXT), MIB) == (noise + TEXT, None)
+
+
+def test_a_long_body_that_holds_nothing_is_refused_at_once() -> None:
+    """Eight megabytes of empty blocks would hold the event loop for a second (B01)."""
+    empty_block = b"\x00\x00\x00\xff\xff"
+    body = empty_block * (8 * MIB // 5)
+    assert decode("deflate", body + b"\x03\x00", 8 * MIB) == (body + b"\x03\x00", Flaw.UNDECODABLE)
+    few = empty_block * 10_000 + b"\x03\x00"
+    assert decode("deflate", few, 8 * MIB) == (b"", None)

@@ -16,7 +16,6 @@ SHORTEST_MASKED_KEY = 12
 SLICE = 256 * 1024
 """Bytes that are searched before others have their turn: it takes some ten milliseconds."""
 
-BACKSLASH = ord("\\")
 
 LONGEST_SPELLING = 6
 """Bytes that JSON spells a character with, at most."""
@@ -171,10 +170,10 @@ _CUT_ESCAPE = re.compile(rb"(?:\\(?:u(?:0(?:0[0-9a-fA-F]?)?)?)?)?")
 
 def _is_escaped(body: bytes, place: int) -> bool:
     """Tell whether what stands there belongs to an escape: a backslash that is escaped itself begins none."""
-    begin = place
-    while begin and body[begin - 1] == BACKSLASH:
-        begin -= 1
-    return (place - begin) % 2 == 1
+    width = 64
+    while (before := body[max(0, place - width) : place]) and not before.strip(b"\\") and width < place:
+        width *= 2  # there may be millions of them
+    return (len(before) - len(before.rstrip(b"\\"))) % 2 == 1
 
 
 async def _is_cancelled_meanwhile() -> bool:

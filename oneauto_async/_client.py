@@ -651,7 +651,7 @@ class OneAutoClient:
             raise ClientClosedError("this client belongs to another event loop or thread: make one client per loop")
 
 
-@attrs.frozen(eq=False)
+@attrs.define(eq=False)
 class _Wanted:
     """What one waiter wants: of which id, what will do, and on whose account."""
 

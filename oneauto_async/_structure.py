@@ -102,29 +102,39 @@ def structure_function(endpoint: Endpoint[T]) -> Callable[[Any], T]:
     Raises:
         ConfigurationError: the class has a field no converter can make. Found out here, before anything is paid.
     """
-    converter = endpoint.converter if endpoint.converter is not None else make_converter()
+    kind, own = endpoint.result, endpoint.converter
     try:
-        hook: Hook = converter.get_structure_hook(endpoint.result)
+        hook: Hook = (own or _new_converter(detailed_validation=False)).get_structure_hook(kind)
     except Exception as error:  # noqa: BLE001  # an annotation is code: to read it as a type may raise anything
-        raise ConfigurationError(f"{endpoint.result!r} cannot be made from an answer: {error}") from None
+        raise ConfigurationError(f"{kind!r} cannot be made from an answer: {error}") from None
 
-    @functools.cache  # made for the first large answer: most programs see none
-    def hook_without_paths() -> Hook:
-        return _new_converter(detailed_validation=False).get_structure_hook(endpoint.result)
+    @functools.cache  # made for the first answer that does not fit: most programs see none
+    def explaining_hook() -> Hook:
+        return make_converter().get_structure_hook(kind)
 
     def structure(value: Any) -> T:
-        # A user's converter cannot be had without paths: cattrs's copy of one lacks some of its hooks.
-        has_paths = endpoint.converter is not None or not _has_many_values(value)
         try:
-            fill = hook if has_paths else hook_without_paths()
-            return fill(value, endpoint.result)  # type: ignore[no-any-return]  # cattrs hooks are untyped
+            return hook(value, kind)  # type: ignore[no-any-return]  # cattrs hooks are untyped
         except Exception as error:  # noqa: BLE001  # a hook of the user's may raise anything, and the answer is paid for
-            path = "$.result" if has_paths else "somewhere in $.result"
-            problems = tuple(islice(_problems(error, path), MOST_PROBLEMS))
+            # A user's converter cannot be had in two kinds: cattrs's copy of one lacks some of its hooks.
+            is_bare = own is None and _has_many_values(value)
+            found = error if own or is_bare else _mismatch(explaining_hook(), value, kind) or error
+            path = "somewhere in $.result" if is_bare else "$.result"
+            problems = tuple(islice(_problems(found, path), MOST_PROBLEMS))
             _drop_frames(error)
+            _drop_frames(found)
             raise SchemaMismatch(problems) from None
 
     return structure
+
+
+def _mismatch(hook: Hook, value: Any, kind: Any) -> Exception | None:
+    """Return what a hook raises, with the path of each value that does not fit."""
+    try:
+        hook(value, kind)
+    except Exception as error:  # noqa: BLE001  # as above
+        return error
+    return None
 
 
 def _has_many_values(value: Any) -> bool:

@@ -12,6 +12,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +37,7 @@ from support.cli import (
 
 from oneauto_async._cli import main, running
 from oneauto_async._cli.interrupts import Interrupts, handled
+from oneauto_async._cli.refuge import hand_over
 from oneauto_async.testing import SIMULATOR_KEY, Simulator, serve
 
 if TYPE_CHECKING:
@@ -464,6 +466,19 @@ def test_whatever_ends_a_run_is_counted(name: str) -> None:
 
 
 @posix
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_a_signal_after_the_last_line_changes_nothing(name: str) -> None:
+    """The interpreter takes a while to end, and a run that is finished is."""
+    code = (
+        "import signal, sys; from oneauto_async._cli import main; code = main();"
+        f"signal.raise_signal(signal.{name}); sys.exit(code)"
+    )
+    command = [sys.executable, "-c", code, "lookup", "1", "--simulate"]
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=PATIENCE, check=False)
+    assert (done.returncode, "1 found" in done.stderr, "Traceback" in done.stderr) == (0, True, False)
+
+
+@posix
 def test_an_interruption_between_two_steps_ends_the_next() -> None:
     """A second Ctrl-C counts at whatever moment it comes, and the step it ends has begun, so that it can clean up."""
     begun: list[str] = []
@@ -578,14 +593,18 @@ def test_a_full_disk_behind_standard_output_is_told(ids: Path) -> None:
     assert (done.returncode, "error: standard output: No space left" in done.stderr) == (1, True)
 
 
+FULL_DISK = (
+    # Bytecode that is cut short would be found by the tests that follow.
+    "import resource, signal, sys; sys.dont_write_bytecode = True; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
+    "resource.setrlimit(resource.RLIMIT_FSIZE, ({size}, {size}));"
+    "from oneauto_async._cli import main; sys.exit(main())"
+)
+
+
 @posix
 def test_a_full_disk_under_the_output_loses_no_answer(tmp_path: Path, ids: Path) -> None:
     """What does not fit into the file is printed: both together hold every answer that was paid for."""
-    limited = (
-        "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000));"
-        "from oneauto_async._cli import main; sys.exit(main())"
-    )
+    limited = FULL_DISK.format(size=20_000)
     output = tmp_path / "out.jsonl"
     with serve(simulator := Simulator()) as base_url:
         done = subprocess.run(
@@ -595,6 +614,79 @@ def test_a_full_disk_under_the_output_loses_no_answer(tmp_path: Path, ids: Path)
     kept = records(output.read_text()) + records(done.stdout)
     assert (done.returncode, "on standard output as JSON Lines" in done.stderr) == (1, True)
     assert {record["evdb_vehicle_id"] for record in kept if record["billing"] == "billed"} == set(simulator.bills)
+
+
+@posix
+def test_a_full_disk_and_no_standard_output_lose_no_answer(tmp_path: Path) -> None:
+    """What /dev/null would throw away goes to a file that the report names, and that its owner alone can read."""
+    (temporary := tmp_path / "temporary").mkdir()
+    source, output = listed(tmp_path, *map(str, range(20))), tmp_path / "out.jsonl"
+    command = ("bulk", str(source), "-o", str(output), "--no-ledger", "--concurrency", "5")
+    with serve(simulator := Simulator(latency=0.05)) as base_url:
+        done = subprocess.run(
+            [sys.executable, "-c", FULL_DISK.format(size=5000), *command],
+            env=live(base_url) | {"TMPDIR": str(temporary)}, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+            text=True, timeout=PATIENCE, check=False,
+        )  # fmt: skip
+    (refuge,) = temporary.iterdir()
+    kept = records(output.read_text()) + records(refuge.read_text())
+    assert (done.returncode, f"did not fit are in {refuge} as JSON Lines" in done.stderr) == (1, True)
+    assert "standard output" not in done.stderr
+    assert (refuge.suffix, refuge.stat().st_mode & 0o777) == (".jsonl", 0o600)
+    assert {record["evdb_vehicle_id"] for record in kept if record["billing"] == "billed"} == set(simulator.bills)
+
+
+def test_what_has_no_other_way_out_goes_to_standard_error(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Standard output is closed and no file can be made."""
+
+    def refuse(**_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(sys, "stdout", None)
+    monkeypatch.setattr(tempfile, "mkstemp", refuse)
+    assert hand_over(b"{}\n", suffix=".jsonl") == "on standard error"
+    assert capsys.readouterr().err == "{}\n"
+
+
+@posix
+def test_a_disk_without_room_for_a_heading_is_told_before_anything_is_sent(tmp_path: Path) -> None:
+    """Exit 2 in one line, and no hidden file is left behind."""
+    command = ("bulk", str(VANS), "--simulate", "-o", str(tmp_path / "out.csv"))
+    done = subprocess.run(
+        [sys.executable, "-c", FULL_DISK.format(size=10), *command],
+        env=environment(), capture_output=True, text=True, timeout=PATIENCE, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr.count("\n"), list(tmp_path.iterdir())) == (2, 1, [])
+    assert "out.csv cannot be written" in done.stderr
+
+
+@posix
+def test_a_fault_that_nobody_expects_is_reported_with_what_was_paid(tmp_path: Path) -> None:
+    """As when no more files can be opened: there is a summary, one error line, and a file of the ids that are left."""
+    source, output = listed(tmp_path, *map(str, range(40))), tmp_path / "out.jsonl"
+    crippled = (
+        "import itertools, sys; from oneauto_async import Batch; from oneauto_async._cli import main\n"
+        "take, calls = Batch.__anext__, itertools.count()\n"
+        "async def fail(batch):\n"
+        "    if next(calls) == 10: raise LookupError('nobody expects this')\n"
+        "    return await take(batch)\n"
+        "Batch.__anext__ = fail; sys.exit(main())"
+    )
+    with serve(simulator := Simulator()) as base_url:
+        command = ("bulk", str(source), "-o", str(output), "--no-ledger", "--concurrency", "5")
+        done = subprocess.run(
+            [sys.executable, "-c", crippled, *command],
+            env=live(base_url), capture_output=True, text=True, timeout=PATIENCE, check=False,
+        )  # fmt: skip
+    billed = {record["evdb_vehicle_id"] for record in records(output.read_text()) if record["billing"] == "billed"}
+    assert (done.returncode, "Traceback" in done.stderr, len(billed) < 40) == (1, False, True)
+    assert "error: the run was stopped: LookupError: nobody expects this\n" in done.stderr
+    assert f"output: {output} (partial: " in done.stderr
+    left = set((tmp_path / "out.jsonl.rest.txt").read_text().split())
+    assert (billed | left, billed & left) == (set(map(str, range(40))), set())
+    assert billed == simulator.bills.keys()
 
 
 def test_an_output_that_cannot_take_its_name_hides_nothing_of_the_report(

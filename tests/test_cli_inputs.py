@@ -76,6 +76,22 @@ def test_refuses_two_columns_that_look_like_the_id(read: Reader) -> None:
     assert read("vans.csv", "ID,id\n1,2\n", column="id").rows == ["2"]
 
 
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("vans.csv", "depot,van id\nLeeds,7\ndepot,van id\nLondon,8\n"),
+        ("vans.csv", "\ufeffvan id,depot\n7,Leeds\n\ufeffvan id,depot\n8,London\n"),
+        ("vans.txt", "van_id\n7\nvan_id\n8\n"),
+    ],
+)
+def test_the_heading_again_is_no_id(read: Reader, name: str, content: str) -> None:
+    """As in two files that were joined: it would be sent, and might be paid for."""
+    content = content.replace("van_id", "evdb_vehicle_id")
+    with pytest.raises(RefusedError, match="line 3: the heading again"):
+        read(name, content, column="van id" if name == "vans.csv" else None)
+    assert read("vans.jsonl", '{"id": "id"}\n{"id": "7"}\n').rows == ["id", "7"]
+
+
 def test_a_lone_heading_that_may_be_an_id_is_refused(read: Reader) -> None:
     """Taken for a heading, the first id would never be asked for."""
     with pytest.raises(RefusedError, match="'EV-204' may be the heading or the first id"):

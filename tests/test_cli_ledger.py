@@ -11,10 +11,11 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import time
 from collections import Counter
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from support.cli import (
@@ -36,15 +37,18 @@ from support.cli import (
 )
 
 from oneauto_async import LedgerError
-from oneauto_async._cli import commands
+from oneauto_async._cli import commands, estimating
 from oneauto_async._cli.earlier import holds_answer, may_hold_more
 from oneauto_async._cli.reaching import Settings
 from oneauto_async._cli.records import COLUMNS
 from oneauto_async.ledger import SqliteLedger
-from oneauto_async.testing import SIMULATOR_KEY, Simulator, serve
+from oneauto_async.testing import SIMULATOR_KEY, SimulatedAnswer, Simulator, serve
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from oneauto_async import Plan
+    from oneauto_async._cli.job import Job
 
 COUNT = 60
 
@@ -280,7 +284,8 @@ def test_going_on_after_a_refresh_buys_nothing_a_third_time(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("option", "said"),
     [
-        (["--refresh-failed"], "run the same command again without --refresh-failed"),
+        (["--refresh-failed"], "the same command would buy once more what this run has bought and is of no use"),
+        (["--refresh-failed", "--max-calls", "0"], "run the same command again: only these are asked for"),
         (["--max-age", "1000"], "only these are asked for, and what is too old for --max-age by then"),
     ],
 )
@@ -289,6 +294,87 @@ def test_how_to_go_on_takes_heed_of_what_is_bought_again(tmp_path: Path, option:
     command = ("bulk", str(listed(tmp_path, "1", "2")), "-o", str(tmp_path / "out.csv"), "--max-calls", "1", *option)
     with serve(Simulator()) as base_url:
         assert said in oneauto(*command, env=live(base_url)).stderr
+
+
+@pytest.mark.parametrize(("cap", "left"), [("5", 5), ("7", 3)])
+@pytest.mark.parametrize("output", [["-o", "out.csv"], []])
+def test_going_on_after_refresh_failed_buys_all_that_is_left_and_nothing_a_third_time(
+    tmp_path: Path, output: list[str], cap: str, left: int
+) -> None:
+    """The command that is told asks for those alone; until then the bytes that were paid for stay the record."""
+    useless = ["SIM-FALSE", "SIM-MALFORMED", "SIM-NAN", "SIM-WRONG-TYPES"]
+    books = ("--ledger", str(tmp_path / "books"))
+    with serve(simulator := Simulator()) as base_url:
+        env = live(base_url)
+        oneauto("bulk", str(listed(tmp_path, *useless)), *books, env=env)
+        source, wishes = str(listed(tmp_path, *useless, "1", "2")), ("--refresh-failed", "--max-calls", cap)
+        done = oneauto("bulk", source, *books, *output, *wishes, "--concurrency", "1", env=env, cwd=tmp_path)
+        told = shlex.split(done.stderr.partition("run `oneauto-async ")[2].partition("` for them alone")[0])
+        oneauto(*told, env=env, cwd=tmp_path)
+    shown = list(csv.DictReader((tmp_path / "out.csv").read_text().splitlines())) if output else records(done.stdout)
+    assert (done.returncode, f"{left} ids are left" in done.stderr, len(shown)) == (4, True, 6)
+    assert all(record["raw"] for record in shown if record["evdb_vehicle_id"] in useless)
+    assert dict(simulator.bills) == dict.fromkeys(useless, 2) | {"1": 1, "2": 1}
+
+
+def test_going_on_after_retry_in_doubt_sends_no_doubt_a_third_time(tmp_path: Path) -> None:
+    """The end of the run does not say that nothing is sent again by itself: with that option it would be."""
+    command = ("bulk", str(listed(tmp_path, "SIM-502", "1", "2")), "-o", str(tmp_path / "out.csv"))
+    with serve(simulator := Simulator()) as base_url:
+        oneauto("bulk", str(listed(tmp_path, "SIM-502")), "-o", str(tmp_path / "out.csv"), env=live(base_url))
+        listed(tmp_path, "SIM-502", "1", "2")
+        options = ("--retry-in-doubt", "--max-calls", "3", "--concurrency", "1")
+        done = oneauto(*command, *options, env=live(base_url))
+        again = oneauto(*command, "--max-calls", "9", env=live(base_url))
+    assert "run the same command again without --retry-in-doubt" in done.stderr
+    assert "nothing asks again" not in done.stderr
+    assert "so nothing asks again by itself" in again.stderr
+    assert (again.returncode, simulator.requests["SIM-502"], simulator.bills["2"]) == (5, 2, 1)
+
+
+@pytest.mark.parametrize(("stop", "code"), [("budget", 4), ("refused key", 3)])
+@pytest.mark.parametrize("option", [[], ["--retry-in-doubt"]])
+def test_what_the_ledger_has_is_served_though_nothing_can_be_bought(
+    tmp_path: Path, stop: str, code: int, option: list[str]
+) -> None:
+    """Answers and doubts behind the id that stopped the run are told; only what was never bought is left."""
+    books = ("--ledger", str(tmp_path / "books"))
+    kept = [str(number) for number in range(200)]
+    with serve(simulator := Simulator()) as base_url:
+        oneauto("bulk", str(listed(tmp_path, *kept, "SIM-502")), *books, env=live(base_url))
+        bought = simulator.total_billed
+        source = str(listed(tmp_path, "new-1", "new-2", *kept[:100], "new-3", *kept[100:], "SIM-502"))
+        cap, key = ("201", SIMULATOR_KEY) if stop == "budget" else ("999", "not-the-key")
+        command = ("bulk", source, *books, "--max-calls", cap, "--concurrency", "5", "-o", str(tmp_path / "out.jsonl"))
+        done = oneauto(*command, *option, env=live(base_url, key))
+    outcomes = by_id(tmp_path / "out.jsonl")
+    left = {identifier for identifier, outcome in outcomes.items() if outcome not in {"found", "in_doubt"}}
+    assert (done.returncode, left, outcomes["SIM-502"]) == (code, {"new-1", "new-2", "new-3"}, "in_doubt")
+    assert "3 ids are left" in done.stderr
+    assert "200 served by the ledger" in done.stderr
+    assert simulator.total_billed == bought
+    errors = {record["error"] for record in records((tmp_path / "out.jsonl").read_text())}
+    assert ("BudgetExceededError" in errors) is (stop == "budget")
+
+
+class Unusable(Simulator):
+    """A simulator with an id whose answer is free, and no JSON."""
+
+    def _special(self, call: Any) -> SimulatedAnswer | None:
+        is_free = call.evdb_vehicle_id == "free"
+        return SimulatedAnswer(status=206, body=b"no JSON") if is_free else super()._special(call)
+
+
+def test_a_kept_answer_of_no_use_hides_none_behind_it_when_nothing_can_be_bought(tmp_path: Path) -> None:
+    """A free one that does not fit would be asked for again: it is left, and the others are served."""
+    source, books = listed(tmp_path, "free", "1", "2"), ("--ledger", str(tmp_path / "books"))
+    with serve(Unusable()) as base_url:
+        env = live(base_url)
+        oneauto("bulk", str(source), *books, env=env)
+        options = ("--max-calls", "2", "--concurrency", "1", "-o", str(tmp_path / "out.jsonl"))
+        done = oneauto("bulk", str(listed(tmp_path, "new", "free", "1", "2")), *books, *options, env=env)
+    assert done.returncode == 4
+    assert list(by_id(tmp_path / "out.jsonl").values()) == ["not_sent", "not_sent", "found", "found"]
 
 
 def test_an_older_output_with_a_very_large_cell_is_read_like_any_other(tmp_path: Path) -> None:
@@ -364,7 +450,8 @@ def test_a_ledger_that_cannot_be_is_7(tmp_path: Path, ids: Path, place: str) -> 
 
 
 FULL_DISK = (
-    "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
+    # Bytecode that is cut short would be found by the tests that follow.
+    "import resource, signal, sys; sys.dont_write_bytecode = True; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
     "resource.setrlimit(resource.RLIMIT_FSIZE, (70000, 70000));"
     "from oneauto_async._cli import main; sys.exit(main())"
 )
@@ -561,6 +648,44 @@ def test_a_person_is_asked_once(
     done, _, stderr = run("bulk", str(ids), "-o", str(ids.with_name("out.csv")), "--price", "0.50")
     assert (done, simulator.total_billed, stderr.count("[y/N]")) == (code, billed, 1)
     assert f"most it can cost: {COUNT} answers (£30.00 at £0.50 each)" in stderr
+
+
+def test_a_yes_is_leave_for_what_was_asked_and_for_no_more(
+    run: Run, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    """Kept answers that get too old while the question stands are not bought on top, also where nothing is asked."""
+    simulator: Simulator = request.getfixturevalue("paid_service")
+    books = ("--ledger", str(tmp_path / "books"), "--max-age", "2")
+    run("bulk", str(listed(tmp_path, "1", "2", "3")), *books, "--max-calls", "3")
+
+    class Slow:
+        def readline(self) -> str:
+            time.sleep(2.1)
+            return "y\n"
+
+    monkeypatch.setattr(sys, "stdin", Slow())
+    code, _, stderr = run("bulk", str(listed(tmp_path, "4", "1", "2", "3")), *books, "--concurrency", "1")
+    assert "most it can cost: 1 answer" in stderr
+    assert (code, dict(simulator.bills)) == (4, {"1": 1, "2": 1, "3": 1, "4": 1})
+    assert "allow more by another yes, or with --max-calls or --max-cost" in stderr
+
+
+def test_a_run_that_needs_no_leave_buys_nothing(
+    run: Run, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    """Whatever has become of the ledger since the estimate."""
+    simulator: Simulator = request.getfixturevalue("paid_service")
+    command = ("bulk", str(listed(tmp_path, "1", "2")), "--ledger", str(tmp_path / "books"), "--max-age", "3")
+    run(*command, "--max-calls", "2")
+    planned = estimating._plan
+
+    def slowly(job: Job) -> Plan:
+        plan = planned(job)
+        time.sleep(3.1)
+        return plan
+
+    monkeypatch.setattr(estimating, "_plan", slowly)
+    assert (run(*command)[0], simulator.total_billed) == (4, 2)
 
 
 def test_nobody_is_asked_about_what_costs_nothing(run: Run, request: pytest.FixtureRequest, ids: Path) -> None:

@@ -19,4 +19,12 @@ def main() -> int:
     except KeyboardInterrupt:  # while it is loaded
         sys.stderr.write("error: interrupted\n")
         return 130
-    return run()
+    return run(is_last=_is_called_by_the_program())
+
+
+def _is_called_by_the_program() -> bool:
+    """Tell whether `main` was called by the script that was started, which has nothing to do but to end with its code.
+
+    It is called by `main` alone, whose caller it looks at.
+    """
+    return sys._getframe(2).f_globals.get("__name__") == "__main__"

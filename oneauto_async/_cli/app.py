@@ -37,12 +37,16 @@ _EPILOG = (
 )
 
 
-def run() -> int:
-    """Run the command line; what can be expected to go wrong is one ``error:`` line and an exit code."""
+def run(*, is_last: bool = False) -> int:
+    """Run the command line; what can be expected to go wrong is one ``error:`` line and an exit code.
+
+    Arguments:
+        is_last: the process ends after this, with that code: a signal that comes while it does changes nothing.
+    """
     # What the library would log as a warning is in the records and the summary already.
     logging.getLogger("oneauto_async").addHandler(logging.NullHandler())
     try:
-        with as_ctrl_c():
+        with as_ctrl_c(is_last=is_last):
             return int(_cli.main(prog_name="oneauto-async", standalone_mode=False) or 0)
     except click.ClickException as error:
         return _refused(f"{error.format_message()}{_help_hint(error)}", Exit.USAGE)

@@ -55,6 +55,7 @@ class Book:
         self._rows = rows
         self._first_rows: dict[str, int] = {}
         self._more_rows: dict[str, list[int]] = {}
+        self._unbought: set[str] = set()
         self._settled = bytearray(len(rows))
         for row, identifier in enumerate(rows):
             if self._first_rows.setdefault(identifier, row) != row:
@@ -96,9 +97,23 @@ class Book:
             for row in self._more_rows.get(outcome.evdb_vehicle_id, ()):
                 self._enter(row, state, answered_again(record))
 
+    def take_as_left(self, outcome: VanOutcome) -> None:
+        """Write the records of what is kept of an id that was to be bought again, unless it was."""
+        if self._settled[self._first_rows[outcome.evdb_vehicle_id]] == _OPEN:
+            self._unbought.add(outcome.evdb_vehicle_id)
+            self.take(outcome)
+
+    def note_refusal(self, outcome: NotSent) -> None:
+        """Note why an id was not bought again; its record is to be what is kept of it."""
+        self.is_over_budget |= isinstance(outcome.error, BudgetExceededError)
+        self.exits.update(exits_of(outcome))
+
     def left(self) -> list[str]:
         """Return the different ids that asking again may help and that cost nothing so far, in input order."""
-        return [identifier for identifier, row in self._first_rows.items() if self._settled[row] in {_OPEN, _OWED}]
+        return [identifier for identifier, row in self._first_rows.items() if self._is_left(identifier, row)]
+
+    def _is_left(self, identifier: str, row: int) -> bool:
+        return self._settled[row] in {_OPEN, _OWED} or identifier in self._unbought
 
     def has_answer(self, identifier: str) -> bool:
         """Tell whether the record of an id holds an answer, or what was paid for and is of no use."""

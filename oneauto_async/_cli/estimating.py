@@ -50,28 +50,33 @@ def require_means(settings: Settings) -> None:
         raise RefusedError(f"this run costs money, and nothing would keep what it buys: {A_LEDGER_IS_NEEDED}")
 
 
-def require_leave(job: Job) -> None:
+def require_leave(job: Job) -> int | None:
     """See that whoever pays has agreed: by a cap or, asked once, by a yes. What costs nothing needs no leave.
+
+    Returns the most charges that this is leave for, with those the ledger holds: what is kept may be too old by the
+    time somebody has answered. ``None`` if a cap says it already, or nothing costs money.
 
     Raises:
         RefusedError: there is no cap and nobody to ask, or the answer was no; or the ledger cannot be read. Nothing was
             sent.
     """
     if job.brief or job.settings.purse.budget is not None or not job.settings.is_live:
-        return
+        return None
     plan = _plan(job)
+    most = plan.spent + plan.most_billed
     if plan.most_billed == 0:
-        return
+        return most
     if not job.may_ask:
-        most = counted(plan.most_billed, "answer", "answers")
+        answers = counted(plan.most_billed, "answer", "answers")
         held = f" (with {plan.spent} that the ledger holds)" if plan.spent else ""
         raise RefusedError(
-            f"this run may be charged for up to {most}, and nobody is there to agree: add "
-            f"--max-calls {plan.spent + plan.most_billed}{held}, or --max-cost with --price; "
+            f"this run may be charged for up to {answers}, and nobody is there to agree: add "
+            f"--max-calls {most}{held}, or --max-cost with --price; "
             "`oneauto-async estimate` tells more"
         )
     say("\n".join(_lines(job, plan)))
     _ask()
+    return most
 
 
 def _ask() -> None:

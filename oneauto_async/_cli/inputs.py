@@ -140,6 +140,9 @@ class _NoId:
     why: str
 
 
+_AGAIN = _NoId("the heading again: is this two files in one?")
+
+
 @attrs.define
 class _Problems:
     """Counts the lines that cannot be used and remembers the first few."""
@@ -195,27 +198,30 @@ class _Reader:
         if self.column is not None:
             raise RefusedError(f"{self.name} is read as one id per line and has no columns: leave --column out")
         self.origin = "one id per line"
-        content = _without_comments(lines)
+        content, heading = _without_comments(lines), None
         for number, text in itertools.islice(content, 1):
             if _squashed(text) in _ID_NAMES:
+                heading = text
                 self.origin = f"one id per line below the heading {text!r}"
             else:
                 yield number, _single(text)
         for number, text in content:
-            yield number, _single(text)
+            yield number, _AGAIN if _is_again(text, heading) else _single(text)
 
     def _csv_cells(self, lines: Iterable[Line], delimiter: str) -> Iterator[Cell]:
         reader = csv.reader((text for _, text in lines), delimiter=delimiter, skipinitialspace=True, strict=True)
         rows = self._csv_rows(reader)
         first, header = next(rows, (0, []))
-        place = 0
+        place, heading = 0, None
         if self.column is None and _is_headless(header):
             self.origin = "the only column; its first line is an id, not a heading"
             yield first, header[0]
         elif header:
             place = self._chosen(header, f"the separator is taken to be a {_DELIMITERS[delimiter]}")
+            heading = header[place]
         for number, row in rows:
-            yield number, _cell_of(row, place, len(header))
+            cell = _cell_of(row, place, len(header))
+            yield number, _AGAIN if _is_again(cell, heading) else cell
 
     def _csv_rows(self, reader: Any) -> Iterator[tuple[int, list[str]]]:
         """Yield the rows that hold anything, each with the number of its last line."""
@@ -319,6 +325,11 @@ def _cell_of(row: list[str], place: int, width: int) -> object:
     if len(row) < width or surplus:
         return _NoId(f"the heading has {width} cells and this line has {len(row)}")
     return row[place]
+
+
+def _is_again(cell: object, heading: str | None) -> bool:
+    """Tell whether a cell repeats the heading of its column, as where files were joined with all that begins them."""
+    return isinstance(cell, str) and heading is not None and cell.strip().lstrip("\ufeff") == heading.strip()
 
 
 def _is_headless(row: list[str]) -> bool:

@@ -27,21 +27,29 @@ def endings() -> list[signal.Signals]:
 
 
 @contextlib.contextmanager
-def handled(numbers: Iterable[signal.Signals], handler: Handler) -> Iterator[None]:
-    """Handle these signals in this block, which is in the main thread, and then as before."""
+def handled(
+    numbers: Iterable[signal.Signals], handler: Handler, *, afterwards: Handler | None = None
+) -> Iterator[None]:
+    """Handle these signals in this block, which is in the main thread, and then as before or as told."""
     before = {number: signal.signal(number, handler) for number in numbers}
     try:
         yield
     finally:
         for number, earlier in before.items():
-            signal.signal(number, earlier or signal.SIG_DFL)
+            signal.signal(number, afterwards or earlier or signal.SIG_DFL)
 
 
 @contextlib.contextmanager
-def as_ctrl_c() -> Iterator[None]:
-    """Let whatever ends a run raise `KeyboardInterrupt` in this block, so that nothing half made is left behind."""
+def as_ctrl_c(*, is_last: bool = False) -> Iterator[None]:
+    """Let whatever ends a run raise `KeyboardInterrupt` in this block, so that nothing half made is left behind.
+
+    Arguments:
+        is_last: the process ends after the block; by then it has its exit code, and these signals are ignored.
+    """
     is_main = threading.current_thread() is threading.main_thread()
-    with handled(endings() if is_main else [], signal.default_int_handler):
+    with handled(
+        endings() if is_main else [], signal.default_int_handler, afterwards=signal.SIG_IGN if is_last else None
+    ):
         yield
 
 

@@ -9,13 +9,13 @@ import attrs
 
 from ..errors import Billing
 from .interrupts import Interrupts
-from .outputs import FileSink
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from .. import Batch, BidirectionalCharging
     from ..errors import LedgerError
+    from ..outcomes import NotSent
     from .book import Book
     from .exits import RefusedError
     from .outputs import Sink
@@ -40,10 +40,14 @@ class Job:
         may_ask: a person is there to be asked whether it may begin.
         batches: what was asked in turn, so far.
         set_aside: kept answers that are of no use, and are bought again.
+        unsent: what was not sent of ids that the ledger may have something for, by id.
         ledger_trouble: why the ledger takes no more.
+        fault: what ended the run that nobody expects, as the machine being out of open files.
         unnamed: why the output could not take its name.
         started: when, on the monotonic clock.
         kept: the name that the output got: its own, or one beside it; ``None`` if there is no such file.
+        homeless_at: where the contents of an output are whose folder is gone, as in ``on standard output``.
+        stranded_at: where the records are that did not fit into the output, in such words.
         was_interrupted: a signal came before the last outcome.
     """
 
@@ -58,21 +62,25 @@ class Job:
     may_ask: bool = False
     batches: list[Batch[BidirectionalCharging]] = attrs.field(factory=list, init=False)
     set_aside: list[VanOutcome] = attrs.field(factory=list, init=False)
+    unsent: dict[str, NotSent] = attrs.field(factory=dict, init=False)
     ledger_trouble: LedgerError | None = attrs.field(default=None, init=False)
+    fault: Exception | None = attrs.field(default=None, init=False)
     unnamed: RefusedError | None = attrs.field(default=None, init=False)
     started: float = attrs.field(factory=time.monotonic, init=False)
     kept: Path | None = attrs.field(default=None, init=False)
+    homeless_at: str | None = attrs.field(default=None, init=False)
+    stranded_at: str | None = attrs.field(default=None, init=False)
     was_interrupted: bool = attrs.field(default=False, init=False)
+
+    def agree_to(self, most: int | None) -> None:
+        """Let the run be charged no more than whoever pays has agreed to."""
+        purse = attrs.evolve(self.settings.purse, agreed=most)
+        self.settings = attrs.evolve(self.settings, purse=purse)
 
     @property
     def ledger_failed(self) -> bool:
         """Whether an answer may have come that the ledger lacks."""
         return self.ledger_trouble is not None
-
-    @property
-    def is_on_stdout(self) -> bool:
-        """Whether the output lost its folder, so that what is in it goes to standard output."""
-        return isinstance(self.sink, FileSink) and self.sink.is_homeless
 
     @property
     def got_through(self) -> bool:

@@ -77,7 +77,7 @@ class FileSink:
         """Make the hidden file for so many records.
 
         Raises:
-            RefusedError: the folder takes no new file.
+            RefusedError: the folder takes no new file, or there is no room for its heading.
         """
         self._target = target
         self._form = form
@@ -88,7 +88,15 @@ class FileSink:
         self._is_stranded = self.is_homeless = False
         self.left_behind = _parts_of(target)
         self._part = _Part(self._target)
-        self._part.append(form.heading)
+        self._begin()
+
+    def _begin(self) -> None:
+        """Write the heading: a disk that has no room even for that is told before a call is paid."""
+        try:
+            self._part.append(self._form.heading)
+        except OSError as error:
+            self._part.remove()
+            raise _unwritable(self._target, error) from None
 
     def write(self, row: int, record: Record) -> None:
         """Append the record; an `OSError` means that nothing of it was written."""
@@ -122,8 +130,7 @@ class FileSink:
             self._sort()
         if self._part.has_vanished:
             self._is_stranded = self.is_homeless = True
-            kept = "what was answered is on standard output"
-            raise RefusedError(f"{self._target} cannot be written: its folder is gone; {kept}", Exit.FAILED)
+            raise RefusedError(f"{self._target} cannot be written: its folder is gone", Exit.FAILED)
         try:
             return self._part.rename(choose())
         except OSError as error:

@@ -16,8 +16,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from .job import Job
+    from .purse import Purse
 
 __all__ = ["beginning", "how_to_go_on", "lines", "unread"]
+
+MOST_TYPED = 50
+"""Ids that a command to copy may hold."""
 
 
 def beginning(job: Job) -> list[str]:
@@ -105,7 +109,7 @@ def _calls(job: Job) -> str:
 
 def _where(job: Job, output: Path) -> str:
     if job.unnamed is not None:
-        where = "on standard output" if job.is_on_stdout else "in the file named below"
+        where = job.homeless_at or "in the file named below"
         return f"{output} could not be written; what there is stands {where}"
     if job.kept is None:
         return f"{output} was left as it was: nothing was answered" if output.exists() else "none: nothing was answered"
@@ -125,12 +129,9 @@ def _remarks(job: Job) -> Iterator[str]:
     if problem is not None and not job.brief:
         yield printable(f"first problem: {problem['evdb_vehicle_id']}: {problem['error']}: {problem['message']}")
     if job.book.doubts or job.book.held:
-        yield from _about_doubts(job.settings.purse.ledger)
+        yield from _about_doubts(job.settings.purse)
     if job.ledger_failed and job.book.has_answers:
-        is_on_stdout = job.unnamed is None or job.is_on_stdout
-        place = job.kept or ("standard output" if is_on_stdout else "the file named below")
-        also = " and on standard output" if job.kept is not None and job.book.stranded else ""
-        yield printable(f"the ledger failed: an answer that it lacks is in {place}{also} alone, so keep that")
+        yield printable(f"the ledger failed: an answer that it lacks is {_places(job)} alone, so keep that")
     if job.book.is_damaged:
         again = "--refresh" if job.brief else "--refresh-failed"
         yield f"what is damaged in the ledger is not served; {again} buys it again"
@@ -138,13 +139,25 @@ def _remarks(job: Job) -> Iterator[str]:
         yield "simulated: the data are made up and nothing was paid"
 
 
-def _about_doubts(ledger: Path | None) -> Iterator[str]:
+def _places(job: Job) -> str:
+    """Tell where the records of this run are."""
+    if job.kept is not None:
+        main = f"in {job.kept}"
+    elif job.unnamed is not None:
+        main = job.homeless_at or "in the file named below"
+    else:
+        main = "on standard output"
+    return main if job.stranded_at in {None, main} else f"{main} and {job.stranded_at}"
+
+
+def _about_doubts(purse: Purse) -> Iterator[str]:
     what = "in doubt: sent, and no trustworthy answer; it may have been charged"
-    if ledger is None:
+    if purse.ledger is None:
         yield f"{what}: look into the vendor's log before you ask again"
         return
-    path = shlex.quote(str(ledger))
-    yield f"{what}, so nothing asks again by itself"
+    path = shlex.quote(str(purse.ledger))
+    who = "only --retry-in-doubt asks again, and would each time" if purse.retry_in_doubt else "nothing asks again"
+    yield f"{what}, so {who} by itself"
     yield printable(
         f"to settle them: compare `oneauto-async ledger show {path}` with the vendor's log, and say what became of "
         f"each: `oneauto-async ledger resolve {path} --not-billed ID` or `--billed ID`; or run again with "
@@ -152,38 +165,73 @@ def _about_doubts(ledger: Path | None) -> Iterator[str]:
     )
 
 
-def _again(job: Job) -> str:
+def _again(job: Job, rest: Path | None) -> str:
     """Return what to do about the ids that are left, so that nothing this run has bought is bought once more."""
     purse = job.settings.purse
     if purse.refresh:
         return f"name {shlex.join(job.book.left())} alone: the same command would buy all of them again"
-    if purse.refresh_failed:
-        remark = "which would buy once more what this run has bought and is of no use"
-        return f"run the same command again without --refresh-failed, {remark}"
-    if purse.max_age is not None:
-        return "run the same command again: only these are asked for, and what is too old for --max-age by then"
-    return "run the same command again: only these are asked for"
+    if is_run_alone(job):
+        return f"{_alone(job, rest)}: the same command would buy once more what this run has bought and is of no use"
+    without = ""
+    if purse.retry_in_doubt and (job.book.doubts or job.book.held):
+        without = " without --retry-in-doubt, which would send once more what is in doubt"
+    also = "" if purse.max_age is None else ", and what is too old for --max-age by then"
+    return f"run the same command again{without}: only these are asked for{also}"
+
+
+def is_run_alone(job: Job) -> bool:
+    """Tell whether a second run with the ledger would buy once more what this one has bought, unless told the ids."""
+    return job.settings.purse.refresh_failed and job.book.billing[Billing.BILLED] > 0
+
+
+def _alone(job: Job, rest: Path | None) -> str:
+    """Return how to ask for the ids that are left, whether or not there is a file of them."""
+    count = len(job.book.left())
+    if rest is None and count > MOST_TYPED:
+        which = "without a record, or with one that is not_sent, or failed and not billed"
+        return f"run bulk with --refresh-failed for them alone ({which})"
+    return f"run `{_for_the_rest(job, rest)}` for {'it' if count == 1 else 'them'} alone"
+
+
+def _for_the_rest(job: Job, rest: Path | None) -> str:
+    """Return the command that asks for the ids that are left, and for no others."""
+    purse = job.settings.purse
+    books = [] if purse.ledger is None else [f"--ledger={purse.ledger}"]
+    if rest is None:
+        command = ["lookup", "--refresh", *books, *job.settings.options, "--", *job.book.left()]
+        return shlex.join(["oneauto-async", *command])
+    assert job.output is not None
+    onward = unused(job.output.with_name(f"{job.output.stem}.rest{job.output.suffix}"))
+    form = [] if job.form is None else [f"--format={job.form}"]
+    wishes = ["--refresh-failed"] if purse.refresh_failed else []
+    wishes += [] if purse.max_age is None else [f"--max-age={purse.max_age}"]
+    command = ["bulk", str(rest), "-o", str(onward), *form, *books, *wishes, *job.settings.options]
+    return shlex.join(["oneauto-async", *command])
+
+
+def _by_what(job: Job) -> str:
+    """Tell what raises the cap."""
+    asked = "by another yes, or " if job.settings.purse.agreed is not None and job.may_ask else ""
+    return f"{asked}with --max-calls or --max-cost"
 
 
 def how_to_go_on(job: Job, left: int, rest: Path | None) -> list[str]:
     """Return what a person can do about the ids that are left: this run paid nothing for them."""
     ids, them = counted(left, "id is", "ids are"), "it" if left == 1 else "them"
-    what = f"{'interrupted: ' if job.was_interrupted else ''}{ids} left, and this run paid nothing for {them}"
+    paid = "this run paid nothing" if job.fault is None else "as far as is known, this run paid nothing"
+    what = f"{'interrupted: ' if job.was_interrupted else ''}{ids} left, and {paid} for {them}"
     if job.settings.purse.ledger is not None:
-        first = "allow more with --max-calls or --max-cost, and " if job.book.is_over_budget else ""
+        first = f"allow more {_by_what(job)}, and " if job.book.is_over_budget else ""
         first += "see to the ledger, and " if job.ledger_failed else ""
         served = "what it has" if job.ledger_failed else "what was paid for"
         return [
-            printable(f"{what}; to go on, {first}{_again(job)}"),
+            printable(f"{what}; to go on, {first}{_again(job, rest)}"),
             printable(f"{served} is served by the ledger {job.settings.purse.ledger}"),
         ]
     if rest is None:
         cost = " and pays for the answered ones once more" if job.book.has_answers else ""
         return [f"{what}; running the same command again asks for every id{cost}"]
-    assert job.output is not None
-    onward = unused(job.output.with_name(f"{job.output.stem}.rest{job.output.suffix}"))
-    form = [] if job.form is None else [f"--format={job.form}"]
-    again = shlex.join(["oneauto-async", "bulk", str(rest), "-o", str(onward), *form, *job.settings.options])
+    again = _for_the_rest(job, rest)
     return [
         printable(f"{what}; {'it is' if left == 1 else 'they are'} in {rest}: run `{again}` for {them} alone"),
         "running the same command again would ask, and pay, for the answered ids once more",

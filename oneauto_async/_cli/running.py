@@ -9,7 +9,7 @@ import time
 from typing import TYPE_CHECKING
 
 from ..errors import Billing, LedgerError
-from ..outcomes import Failed, Source
+from ..outcomes import Failed, NotSent, Source
 from .book import is_damaged
 from .earlier import holds_answer, may_hold_more
 from .estimating import require_leave
@@ -18,10 +18,12 @@ from .outputs import FileSink
 from .progress import Standing, counted, printable, say
 from .reaching import client_for
 from .records import FORMATS
-from .report import beginning, how_to_go_on, unread
+from .refuge import hand_over
+from .report import beginning, how_to_go_on, is_run_alone, unread
 from .report import lines as report_lines
 from .rest import write_rest
-from .stdout import HeldSink, StreamSink, silence_stdout, write_stdout
+from .serving import kept_outcomes
+from .stdout import HeldSink, StreamSink, silence_stdout
 from .watching import progress_on
 
 if TYPE_CHECKING:
@@ -47,7 +49,7 @@ def run(job: Job) -> Exit:
         ConfigurationError: another setting is wrong. Nothing was sent.
     """
     try:
-        require_leave(job)
+        job.agree_to(require_leave(job))
         with client_for(job.settings) as client:
             if not job.brief:
                 say("\n".join(beginning(job)))
@@ -64,6 +66,10 @@ async def _supervised(client: OneAutoClient, job: Job) -> None:
             await _ask(client, job)
         except LedgerError as error:
             job.ledger_trouble = error
+        except Exception as error:  # whatever it is, what was paid for is to be kept and told
+            if not job.batches:
+                raise
+            job.fault = error
         finally:
             _keep(job)
 
@@ -76,8 +82,10 @@ async def _ask(client: OneAutoClient, job: Job) -> None:
             if not job.was_interrupted:
                 await _ask_and_close(client, job)
     finally:
-        for outcome in (*client.unclaimed, *job.set_aside):
+        for outcome in (*client.unclaimed, *job.unsent.values()):
             job.book.take(outcome)
+        for outcome in job.set_aside:
+            job.book.take_as_left(outcome)
 
 
 async def _open(client: OneAutoClient, stack: contextlib.AsyncExitStack) -> None:
@@ -102,8 +110,20 @@ async def _collect(client: OneAutoClient, job: Job) -> None:
         async with _shown(job, client.governor, progress):
             purse = job.settings.purse
             await _ask_for(job.book.ids, client, job, purse.max_age, refresh=purse.refresh)
+            if job.unsent and job.book.trouble is None:
+                await _serve(client, job)
             if job.set_aside and job.book.trouble is None:
                 await _ask_again(client, job)
+
+
+async def _serve(client: OneAutoClient, job: Job) -> None:
+    """Take what the ledger has of the ids that were not sent; those that are left then are truly not bought."""
+    async with contextlib.aclosing(kept_outcomes(client, job)) as outcomes:
+        async for outcome in outcomes:
+            del job.unsent[outcome.evdb_vehicle_id]
+            _take(job, outcome)
+    for outcome in job.unsent.values():
+        job.book.take(outcome)
 
 
 async def _ask_again(client: OneAutoClient, job: Job) -> None:
@@ -139,12 +159,35 @@ async def _ask_for(
     async with batch:
         job.batches.append(batch)
         async for outcome in batch:
-            if job.settings.purse.refresh_failed and not is_second and _is_useless(outcome):
-                job.set_aside.append(outcome)
+            if is_second:
+                _take_again(job, outcome)
+            elif isinstance(outcome, NotSent) and _may_be_kept(job):
+                job.unsent[outcome.evdb_vehicle_id] = outcome
             else:
-                job.book.take(outcome)
+                _take(job, outcome)
             if job.book.trouble is not None:
                 break
+
+
+def _take(job: Job, outcome: VanOutcome) -> None:
+    if job.settings.purse.refresh_failed and _is_useless(outcome):
+        job.set_aside.append(outcome)
+    else:
+        job.book.take(outcome)
+
+
+def _take_again(job: Job, outcome: VanOutcome) -> None:
+    """Take what came of buying again; if nothing was sent, what is kept stays the record."""
+    if isinstance(outcome, NotSent):
+        job.book.note_refusal(outcome)
+    else:
+        job.book.take(outcome)
+
+
+def _may_be_kept(job: Job) -> bool:
+    """Tell whether the ledger may have an answer that would do for an id that was not sent."""
+    purse = job.settings.purse
+    return purse.ledger is not None and not purse.refresh
 
 
 def _is_useless(outcome: VanOutcome) -> bool:
@@ -220,16 +263,20 @@ def _reported(job: Job) -> Exit:
         silence_stdout()
         say(unread(job))
     else:
+        _find_refuge(job)
         say("\n".join(report_lines(job)))
         _save_the_rest(job)
         _tell_trouble(job)
     if job.ledger_trouble is not None:
         say(f"error: the run was stopped: {printable(str(job.ledger_trouble))}")
+    if job.fault is not None:
+        say(f"error: the run was stopped: {printable(f'{type(job.fault).__name__}: {job.fault}')}")
     return worst(_exits(job))
 
 
 def _exits(job: Job) -> set[Exit]:
-    incomplete = job.book.done < job.book.total or job.book.trouble is not None or job.unnamed is not None
+    troubles = (job.book.trouble, job.unnamed, job.fault)
+    incomplete = job.book.done < job.book.total or any(trouble is not None for trouble in troubles)
     return {
         *job.book.exits,
         *([Exit.INTERRUPTED] if job.was_interrupted else []),
@@ -241,42 +288,40 @@ def _exits(job: Job) -> set[Exit]:
 def _save_the_rest(job: Job) -> None:
     """Write the ids that are left next to what was kept, and tell how to go on."""
     left = job.book.left()
+    is_needed = job.book.has_answers if job.settings.purse.ledger is None else is_run_alone(job)
     if not left and job.was_interrupted:
         say("interrupted: no ids are left that were not asked for")
     if not left or (job.brief and not job.book.is_over_budget and not job.was_interrupted):
         return
     rest = None
-    if job.kept is not None and job.settings.purse.ledger is None and job.book.has_answers:
+    if job.kept is not None and is_needed:
         with contextlib.suppress(OSError):
             rest = write_rest(job.kept, left)
     say("\n".join(how_to_go_on(job, len(left), rest)))
 
 
 def _tell_trouble(job: Job) -> None:
-    """Tell why the output ended early or has no name, and let no record be lost that has another way out."""
+    """Tell why the output ended early or has no name, and where else its records are."""
     if job.unnamed is not None:
-        _print_homeless(job)
-        say(f"error: {printable(str(job.unnamed))}")
+        place = f"; what was answered is {job.homeless_at}" if job.homeless_at else ""
+        say(f"error: {printable(f'{job.unnamed}{place}')}")
     if job.book.trouble is None:
         return
     why = f"{job.output or 'standard output'}: {job.book.trouble.strerror}: the run was stopped"
     if job.output is None:
         silence_stdout()
-    else:
-        _print_stranded(job)
+    elif job.stranded_at is not None:
         stranded = counted(len(job.book.stranded), "record that did not fit is", "records that did not fit are")
-        why = f"{why}; {stranded} on standard output as JSON Lines"
+        why = f"{why}; {stranded} {job.stranded_at} as JSON Lines"
     say(f"error: {printable(why)}")
 
 
-def _print_homeless(job: Job) -> None:
-    """Hand over what no file holds any more."""
-    if isinstance(job.sink, FileSink) and job.sink.is_homeless and sys.stdout is not None:
-        with contextlib.suppress(OSError, RefusedError):
-            write_stdout(job.sink.contents())
-
-
-def _print_stranded(job: Job) -> None:
-    if sys.stdout is not None:
-        with contextlib.suppress(OSError):
-            StreamSink(sys.stdout.buffer, FORMATS["jsonl"]).write_all(job.book.stranded)
+def _find_refuge(job: Job) -> None:
+    """Hand over what no file holds, so that no record is lost that has another way out."""
+    if job.output is None:
+        return
+    if isinstance(job.sink, FileSink) and job.sink.is_homeless:
+        job.homeless_at = hand_over(job.sink.contents(), suffix=job.output.suffix)
+    if job.book.stranded:
+        lines = map(FORMATS["jsonl"].line, job.book.stranded)
+        job.stranded_at = hand_over(b"".join(lines), suffix=".jsonl")

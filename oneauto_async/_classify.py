@@ -14,7 +14,7 @@ from typing import Any, ClassVar, TypeAlias
 
 import attrs
 
-from ._json import decode_json, json_kind
+from ._json import ContradictionError, decode_json, json_kind
 from ._retry_after import RetryAfter, parse_retry_after
 from .errors import (
     AnswerTooLargeError,
@@ -261,6 +261,8 @@ def _mismatch(status: int, problem: str) -> Rejected:
 def _json_fault(error: Exception) -> str:
     if isinstance(error, RecursionError):
         return "JSON nested too deeply"
+    if isinstance(error, ContradictionError):
+        return "an object says two things under one name"
     return "not UTF-8" if isinstance(error, UnicodeDecodeError) else "not JSON"
 
 

@@ -11,11 +11,14 @@ def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
 
 
+class ContradictionError(ValueError):
+    """An object says two things under one name: which of them is meant, nobody can tell."""
+
+
 def _named_once(members: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Refuse an object that says two things under one name: which of them is meant, nobody can tell."""
     named = dict(members)
-    if len(named) != len(members):
-        raise ValueError("an object repeats a name")
+    if len(named) != len(members) and any(repr(named[name]) != repr(value) for name, value in members):
+        raise ContradictionError
     return named
 
 
@@ -27,7 +30,7 @@ def decode_json(body: bytes) -> Any:
 
     Raises:
         ValueError: not UTF-8, not JSON, or something behind the value; NaN and infinities are not JSON, and an object
-            that repeats a name is not taken for any.
+            that says two things under one name (`ContradictionError`) is not taken for any.
         RecursionError: nested too deeply.
     """
     return _DECODER.decode(body.decode("utf-8").removeprefix("\ufeff"))

@@ -156,7 +156,8 @@ class Lookup(Generic[T]):
     @property
     def is_sent(self) -> bool:
         """Whether a request is under way of which it is not sure that nothing has left."""
-        return self.record is not None and (self.record.sent_at is not None or not self.record.is_kept)
+        record = self.record
+        return record is not None and (record.was_sent or record.sent_at is not None or not record.is_kept)
 
     def __str__(self) -> str:
         return f"evdb_vehicle_id {self.vehicle_id}"

@@ -138,7 +138,9 @@ def interrupted(facts: Facts, *, sent: bool, is_closing: bool) -> Outcome[Any]:
     if sent:
         cause = "the client was closed" if is_closing else "it was broken off"
         return failed(facts.error(InDoubtError, f"{cause} before the answer came; it may be charged"), facts)
-    cause = "the client was closed before this lookup ended" if is_closing else "given up: nobody waits for it any more"
+    cause = (
+        "the client was closed before this lookup ended" if is_closing else "given up: whoever asked for it has left"
+    )
     return called_off(NotSentReason.CLOSED, ClientClosedError, cause, facts)
 
 

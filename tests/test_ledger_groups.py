@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import sqlite3
 import tempfile
 from collections.abc import Sequence
-from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -22,7 +20,6 @@ from oneauto_async import LedgerError, SystemClock
 from oneauto_async.ledger import Busy, Claim, Entry, HeldInDoubt, Kept, Ledger, MemoryLedger, SqliteLedger, Terms
 from oneauto_async.ledger._groups import Done, Groups
 from oneauto_async.ledger._pace import FEW, Timing
-from oneauto_async.ledger._sqlite import connecting
 from oneauto_async.ledger._sqlite.portions import LARGEST, portions
 from oneauto_async.ledger.records import Limit, OverBudget
 
@@ -274,21 +271,3 @@ async def until_at_work(disk: Disk) -> None:
         if not disk.at_work:
             await asyncio.sleep(0)
     assert disk.at_work
-
-
-@asynchronous
-async def test_reading_sees_what_could_not_be_written_at_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An answer whose group failed is written before anybody is told how things stand."""
-    async with SqliteLedger(tmp_path / "a.ledger") as ledger:
-        claim = await ledger.claim(key(1), Terms(), sending=True)
-        assert isinstance(claim, Claim)
-        monkeypatch.setattr(connecting, "PATIENCE", 0.1)
-        with closing(sqlite3.connect(tmp_path / "a.ledger", isolation_level=None)) as other:
-            other.execute("BEGIN IMMEDIATE")
-            with pytest.raises(LedgerError):
-                await ledger.settle(claim, answer())
-            other.execute("ROLLBACK")
-        found = await ledger.find(key(1))
-        assert found is not None
-        assert found.is_intact
-        assert (await ledger.spending("default", "api.example")).billed == 1

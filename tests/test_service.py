@@ -163,6 +163,30 @@ async def test_the_stock_pool_never_gives_one_vehicle_the_surplus_of_another(is_
                 assert outcome.value.vehicle_to_load_power_output_kw == vehicle
 
 
+class Wrapper(httpx.AsyncBaseTransport):
+    """Does nothing but to hand on, as one that logs would."""
+
+    def __init__(self) -> None:
+        self.transport = HTTP11Transport()
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        return await self.transport.handle_async_request(request)
+
+    async def aclose(self) -> None:
+        await self.transport.aclose()
+
+
+@asynchronous
+async def test_a_refused_connection_behind_a_wrapper_is_surely_unsent(unused_tcp_port: int) -> None:
+    """Our transport inside it knows, whatever is around it."""
+    url = f"http://127.0.0.1:{unused_tcp_port}"
+    retry = RetryPolicy(attempts=2, total=2)
+    async with OneAutoClient("k" * 20, base_url=url, transport=Wrapper(), retry=retry) as client:
+        outcome = await client.lookup(1)
+    assert isinstance(outcome, Failed)
+    assert (outcome.receipt.billing, outcome.receipt.doubts) == (Billing.NOT_BILLED, 0)
+
+
 class Stubborn(httpx.AsyncBaseTransport):
     """Sends what has failed once more, as packages that add retries to httpx do."""
 
@@ -283,6 +307,39 @@ def test_a_doubt_that_a_batch_was_told_of_is_not_unclaimed(clock: VirtualClock) 
     outcome, spent, unclaimed = clock.run(main())
     assert isinstance(outcome, InDoubt)
     assert (spent, len(sent), unclaimed) == (1, 2, ())
+
+
+def test_a_doubt_is_told_to_the_payer_who_leaves_and_not_to_the_guest_as_well(clock: VirtualClock) -> None:
+    """The guest's budget has room still for an id of its own."""
+    sent: list[str] = []
+
+    async def gateway(request: httpx.Request) -> httpx.Response:
+        vehicle = request.url.params["evdb_vehicle_id"]
+        sent.append(vehicle)
+        await asyncio.sleep(0.1)
+        if vehicle == "2":
+            return httpx.Response(200, json={"success": True, "result": {}})
+        if sent.count("1") == 1:
+            raise httpx.ReadError("reset")
+        return httpx.Response(429, headers={"Retry-After": "3"}, json={"message": "Too Many Requests"})
+
+    async def main() -> Any:
+        async with of_mock(gateway, clock, retry=RetryPolicy(resend_in_doubt=1, total=20)) as client:
+
+            async def guest() -> Any:
+                await asyncio.sleep(0.05)
+                async with client.batch([1, 2], budget=Budget(max_billed=1), concurrency=1) as batch:
+                    return [outcome async for outcome in batch], batch.summary.spent
+
+            waiting = asyncio.create_task(guest())
+            async with client.batch([1], deadline=0.8, budget=Budget(max_billed=5)) as batch:
+                told = [outcome async for outcome in batch]
+            return told, batch.summary.spent, await waiting
+
+    told, spent, (theirs, their_spent) = clock.run(main())
+    assert (spent, told[0].receipt.doubts) == (1, 1)
+    assert (their_spent, [outcome.receipt.doubts for outcome in theirs]) == (1, [0, 0])
+    assert isinstance(theirs[1], Found)
 
 
 def test_an_answer_that_stops_a_batch_is_counted_once_for_all_its_places(clock: VirtualClock) -> None:

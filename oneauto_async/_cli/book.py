@@ -103,7 +103,7 @@ class Book:
             self._unbought.add(outcome.evdb_vehicle_id)
             self.take(outcome)
 
-    def note_refusal(self, outcome: NotSent) -> None:
+    def note_refusal(self, outcome: NotSent | Failed) -> None:
         """Note why an id was not bought again; its record is to be what is kept of it."""
         self.is_over_budget |= isinstance(outcome.error, BudgetExceededError)
         self.exits.update(exits_of(outcome))

@@ -53,8 +53,8 @@ def require_means(settings: Settings) -> None:
 def require_leave(job: Job) -> int | None:
     """See that whoever pays has agreed: by a cap or, asked once, by a yes. What costs nothing needs no leave.
 
-    Returns the most charges that this is leave for, with those the ledger holds: what is kept may be too old by the
-    time somebody has answered. ``None`` if a cap says it already, or nothing costs money.
+    Returns the most charges of this run that this is leave for: what is kept may be too old by the time somebody has
+    answered. ``None`` if a cap says it already, or nothing costs money.
 
     Raises:
         RefusedError: there is no cap and nobody to ask, or the answer was no; or the ledger cannot be read. Nothing was
@@ -63,20 +63,19 @@ def require_leave(job: Job) -> int | None:
     if job.brief or job.settings.purse.budget is not None or not job.settings.is_live:
         return None
     plan = _plan(job)
-    most = plan.spent + plan.most_billed
     if plan.most_billed == 0:
-        return most
+        return 0
     if not job.may_ask:
         answers = counted(plan.most_billed, "answer", "answers")
         held = f" (with {plan.spent} that the ledger holds)" if plan.spent else ""
         raise RefusedError(
             f"this run may be charged for up to {answers}, and nobody is there to agree: add "
-            f"--max-calls {most}{held}, or --max-cost with --price; "
+            f"--max-calls {plan.spent + plan.most_billed}{held}, or --max-cost with --price; "
             "`oneauto-async estimate` tells more"
         )
     say("\n".join(_lines(job, plan)))
     _ask()
-    return most
+    return plan.most_billed
 
 
 def _ask() -> None:

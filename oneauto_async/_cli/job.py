@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from ..errors import Billing
+from ..settings import Budget
 from .interrupts import Interrupts
 
 if TYPE_CHECKING:
@@ -76,6 +77,14 @@ class Job:
         """Let the run be charged no more than whoever pays has agreed to."""
         purse = attrs.evolve(self.settings.purse, agreed=most)
         self.settings = attrs.evolve(self.settings, purse=purse)
+
+    @property
+    def leave(self) -> Budget | None:
+        """What is left of what whoever pays has agreed to, if nothing else is the cap."""
+        agreed = self.settings.purse.agreed
+        if agreed is None:
+            return None
+        return Budget(max_billed=max(0, agreed - sum(batch.summary.spent for batch in self.batches)))
 
     @property
     def ledger_failed(self) -> bool:

@@ -45,7 +45,7 @@ class Purse:
         refresh: buy again whatever the ledger holds.
         retry_in_doubt: send once more what may have been charged.
         refresh_failed: buy again what the ledger holds and cannot be used.
-        agreed: most charges, counted as ``max_calls`` is, that whoever pays has seen in the estimate.
+        agreed: most charges of this run that whoever pays has seen in the estimate.
     """
 
     ledger: Path | None = None
@@ -68,7 +68,7 @@ class Purse:
         Raises:
             ConfigurationError: an amount is out of its range.
         """
-        caps = [cap for cap in (self.max_calls, self.agreed) if cap is not None]
+        caps = [] if self.max_calls is None else [self.max_calls]
         if self.max_cost is not None:
             caps.append(Budget(max_cost=self.max_cost, price=self.price).most)
         return Budget(max_billed=min(caps), price=self.price, since=self.since) if caps else None

@@ -112,7 +112,7 @@ async def _collect(client: OneAutoClient, job: Job) -> None:
             await _ask_for(job.book.ids, client, job, purse.max_age, refresh=purse.refresh)
             if job.unsent and job.book.trouble is None:
                 await _serve(client, job)
-            if job.set_aside and job.book.trouble is None:
+            if job.set_aside and job.book.trouble is None and job.batches[0].summary.stopped is None:
                 await _ask_again(client, job)
 
 
@@ -122,6 +122,8 @@ async def _serve(client: OneAutoClient, job: Job) -> None:
         async for outcome in outcomes:
             del job.unsent[outcome.evdb_vehicle_id]
             _take(job, outcome)
+            if job.book.trouble is not None:
+                return
     for outcome in job.unsent.values():
         job.book.take(outcome)
 
@@ -155,6 +157,7 @@ async def _ask_for(
         deduplicate=False,  # the book has done so already, and keeps no outcomes
         max_age=max_age,
         refresh=refresh,
+        budget=job.leave,
     )
     async with batch:
         job.batches.append(batch)
@@ -177,8 +180,8 @@ def _take(job: Job, outcome: VanOutcome) -> None:
 
 
 def _take_again(job: Job, outcome: VanOutcome) -> None:
-    """Take what came of buying again; if nothing was sent, what is kept stays the record."""
-    if isinstance(outcome, NotSent):
+    """Take what came of buying again; if nothing was bought, what is kept stays the record."""
+    if isinstance(outcome, NotSent) or (isinstance(outcome, Failed) and outcome.receipt.billing is Billing.NOT_BILLED):
         job.book.note_refusal(outcome)
     else:
         job.book.take(outcome)

@@ -142,7 +142,7 @@ class Flight:
         grounded: the client closes; no further attempt may start.
         made_way: no further request is made; its slot is free already.
         landed: its outcome was delivered.
-        is_told: what it has cost was told to the last who left.
+        is_told: what it has cost so far was told to the payer who left last.
     """
 
     key: Hashable
@@ -181,7 +181,7 @@ class Flight:
         ticket = self.guests[guests[0]]
         self.seats = guests
         self.guests = {seat: self.guests[seat] for seat in guests if self.guests[seat].payer is not ticket.payer}
-        self.payer, self.pursuit = ticket.payer, ticket.pursue()
+        self.payer, self.pursuit, self.is_told = ticket.payer, ticket.pursue(), False
         return True
 
     def is_paid_beside(self, seat: Seat) -> bool:
@@ -286,8 +286,7 @@ class Flights:
             return  # a request under way may be joined again; else its answer goes to unclaimed
         if not flight.seats:  # else it may go on for its guests
             self._leaving.add(self._flying.pop(flight.key))
-            flight.is_told = is_told
-        flight.payer = _LEFT
+        flight.payer, flight.is_told = _LEFT, is_told
         self._end(flight)
 
     async def _fly(self, flight: Flight) -> None:
@@ -324,7 +323,9 @@ class Flights:
             return
         if outcome.receipt.source is Source.LEDGER:
             self.claim(flight.key)  # the books have what was left here, or what is newer
-        if seats[0] in flight.guests:
+        if flight.is_told:
+            outcome = joined(outcome)
+        elif seats[0] in flight.guests:
             outcome = self.on_account(flight.guests[seats[0]].payer, flight.key, outcome)
         _deliver(seats, outcome)
 

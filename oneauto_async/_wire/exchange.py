@@ -104,7 +104,9 @@ class Exchange:
                 await self._through_httpx(mould.request(vehicle_id, self._seconds, record), record)
         except _FAILURES as error:
             failure = self._failure(error, record)
-        except Exception as error:
+        except (asyncio.CancelledError, GeneratorExit, KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:
             if record.status is None:
                 raise
             failure = self._failure(error, record)  # of a hook, say: what has come is paid for all the same
@@ -153,7 +155,7 @@ class Exchange:
 
         return trace
 
-    def _failure(self, error: Exception, record: FlightRecord) -> Unsent | Lost:
+    def _failure(self, error: BaseException, record: FlightRecord) -> Unsent | Lost:
         """Note why no whole answer came, and return what that says of the money in case no status came either."""
         if record.stage is Stage.COMPLETE or record.flaw is not None:
             return self._translate(error, record)  # a hook has failed, and not the answer
@@ -166,7 +168,7 @@ class Exchange:
                 record.body, record.flaw = error.response.content, None
         return self._translate(error, record)
 
-    def _translate(self, error: Exception, record: FlightRecord) -> Unsent | Lost:
+    def _translate(self, error: BaseException, record: FlightRecord) -> Unsent | Lost:
         """Turn an exception into what it says of the money, and drop it: it holds the request, and so the key."""
         text = f"{type(error).__name__}: {excerpt(self._mask.text(str(error)))}".rstrip(": ")
         if isinstance(error, httpx.ProxyError):
@@ -219,7 +221,7 @@ def _traces_each_step(transport: httpx.AsyncHTTPTransport) -> bool:
     return type(transport._pool).__module__.partition(".")[0] == "httpcore" and not stock_transport_is_mocked()
 
 
-def _is_surely_unsent(error: Exception) -> bool:
+def _is_surely_unsent(error: BaseException) -> bool:
     kinds = (
         httpx.ConnectError,
         httpx.ConnectTimeout,
@@ -235,7 +237,7 @@ def _is_of_h11(error: Exception) -> bool:
     return type(error).__name__ == "LocalProtocolError"
 
 
-def _is_final(error: Exception) -> bool:
+def _is_final(error: BaseException) -> bool:
     """A certificate that does not verify, or what httpx refuses to send, will be no better next time."""
     if isinstance(error, httpx.UnsupportedProtocol | httpx.LocalProtocolError | httpx.InvalidURL):
         return True

@@ -92,7 +92,8 @@ class HTTP11Transport(httpx.AsyncBaseTransport):
         if record is None:
             record = request.extensions[EXTENSION] = FlightRecord()
         elif record.stage is not Stage.NOT_SENT:
-            record.send_again()
+            # A transport around this one may have been taken to send without a word: then nothing has left yet.
+            (record.send_again if record.is_kept else record.restart)()
         if stock_transport_is_mocked():
             record.sent(asyncio.get_running_loop().time())  # a mock may do anything, and does not say what
             return await self._stock_transport().handle_async_request(request)

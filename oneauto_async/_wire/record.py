@@ -78,7 +78,7 @@ class FlightRecord:
 
     def require_leave(self) -> None:
         """Raise `HeldBack` if the request may not leave any more."""
-        if self.may_leave is not None and not self.may_leave():
+        if self.may_leave is not None and not self.was_sent and not self.may_leave():
             raise HeldBack
 
     def sent(self, moment: float, size: int = 0) -> None:

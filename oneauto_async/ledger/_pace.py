@@ -8,7 +8,7 @@ WEIGHT = 1 / 8
 """Of the newest group in what is known: a disk that becomes slow shows within a dozen groups."""
 
 HITCH = 4.0
-"""A group that takes longer than so many times as long as the last is taken for no longer than that: it had to wait for
+"""A group that takes longer than so many times as long as usual is taken for no longer than that: it had to wait for
 another program, or for a moment of the machine's."""
 
 FEW = 16

@@ -11,7 +11,6 @@ import os
 import time
 import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
@@ -309,7 +308,7 @@ class SqliteLedger:
             raise LedgerError(f"the ledger {self.path} was opened only to be read")
         return groups.order(work, must=must)
 
-    # Reading: it sees all that was ordered before.
+    # Reading: it sees all that was ordered before, but for an end that could not be written yet.
 
     async def find(self, key: LedgerKey) -> Entry | None:
         """Return the newest entry of a key that did not fail, or ``None``.
@@ -371,11 +370,7 @@ class SqliteLedger:
         return await self._read(lambda reader: reader.verify())
 
     async def _read(self, question: Callable[[Reader], T]) -> T:
-        groups = self._opened()
-        if groups.busy:
+        if self._opened().busy:
             await self.flush()
-        elif groups.owes:
-            with suppress(LedgerError):  # what is there can be read all the same
-                await self.flush()
         assert self._threads is not None
         return await self._threads.ask(question)

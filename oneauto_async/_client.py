@@ -7,7 +7,7 @@ import logging
 import ssl
 import warnings
 import weakref
-from collections.abc import Awaitable, Callable, Hashable, Iterable
+from collections.abc import Awaitable, Hashable, Iterable
 from decimal import Decimal
 from functools import partial
 from types import TracebackType
@@ -19,8 +19,9 @@ import httpx
 from ._address import SIMULATED_URL, find_base_url
 from ._arguments import callables, require_countable, require_ledger, require_many
 from ._batch import Batch, Ids
+from ._boarding import Boarding, Wanted
 from ._checks import require_clock, require_kind, require_label, require_seconds, require_whole
-from ._flow.flights import Flight, Flights, FutureSeat, Seat
+from ._flow.flights import Flight, FutureSeat, Seat
 from ._flow.governor import Governor
 from ._ids import canonical_id
 from ._key import GivenKey, find_api_key
@@ -42,14 +43,9 @@ from .settings import Budget, RateLimit, RetryPolicy, Timeouts
 if TYPE_CHECKING:  # loaded only by a client that has a ledger or a budget
     from ._booked import ClientBooks
     from ._bookkeeping import Wishes
-    from ._flow.budget import Meter
     from .ledger.protocol import Ledger
 
 T = TypeVar("T")
-
-UNCLAIMED_PER_SLOT = 100
-"""Unclaimed outcomes held per slot: room for many batches left at once, and an end to what a service that never asks
-again can pile up."""
 
 _log = logging.getLogger("oneauto_async")
 
@@ -131,12 +127,10 @@ class OneAutoClient:
         self._observers = callables(observers)
         self._clock = _clock_for(clock, rate_limit)
         self._governor = rate_limit if isinstance(rate_limit, Governor) else Governor(rate_limit, clock=self._clock)
-        self._slots = asyncio.Semaphore(max_concurrency)
-        self._flights = Flights(
-            keep=UNCLAIMED_PER_SLOT * max_concurrency, on_slot_free=self._slots.release, on_dropped=self._dropped
+        self._boarding = Boarding(
+            max_concurrency, self._clock, keeps_answers=ledger is not None, require_open=self._require_open
         )
-        self._boarding: dict[Hashable, list[asyncio.Future[None]]] = {}
-        self._unwritten: dict[Hashable, float] = {}  # when what is unclaimed came, which the ledger failed to keep
+        self._flights = self._boarding.flights
         self._batches: weakref.WeakSet[Batch[Any]] = weakref.WeakSet()
         self._routes: Recent[Endpoint[Any], Route[Any]] = Recent()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -223,7 +217,7 @@ class OneAutoClient:
                 self._budget,
                 account=self._account,
                 base_url=self._base_url,
-                keep=self._keep_unwritten,
+                keep=self._boarding.keep_unwritten,
             )
         return self._books
 
@@ -251,7 +245,7 @@ class OneAutoClient:
         await see_through(self._closing, hurry=self._flights.cut_short)
 
     async def _close(self) -> None:
-        self._slots.release()  # wakes one lookup that waits for a slot; finding the client closed, it wakes the next
+        self._boarding.learn_of_closing()
         for batch in tuple(self._batches):
             batch.learn_of_closing()
         try:
@@ -540,46 +534,17 @@ class OneAutoClient:
             route = self._routes[endpoint] = Route(endpoint)
         return route
 
-    async def _book(
+    def _book(
         self, vehicle_id: str, route: Route[Any], seat: Seat, wishes: Wishes | None
-    ) -> Flight | Outcome[Any]:
+    ) -> Awaitable[Flight | Outcome[Any]]:
         """Take the seat in the flight of this id, under way or new; or return an outcome that landed unclaimed."""
         tools = self._require_open()
-        wanted = _Wanted(
-            (route.endpoint, vehicle_id), seat, wishes, partial(self._pursuit, route, vehicle_id, tools, wishes)
-        )
-        key: Hashable = wanted.id if wishes is None else wishes.key(route, vehicle_id)
-        while (booked := self._book_existing(key, wanted)) is None and key in self._boarding:
-            await self._see_who_boards(key)
-            self._require_open()
-        if booked is not None:
-            return booked
-        await self._take_slot(key)
-        # While this lookup waited for its slot the client may have closed, and another may have taken off with the id.
-        booked = self._book_existing(key, wanted) if self._closing is None else None
-        if booked is not None or self._closing is not None:
-            self._slots.release()
-            self._require_open()
-        return booked or self._flights.launch(key, wanted.pursue(), seat, wanted.payer)
-
-    async def _take_slot(self, key: Hashable) -> None:
-        """Wait for a slot, for all who come with the same id meanwhile."""
-        self._boarding[key] = []
-        try:
-            await self._slots.acquire()
-        finally:
-            for other in self._boarding.pop(key):
-                if not other.done():
-                    other.set_result(None)
-
-    async def _see_who_boards(self, key: Hashable) -> None:
-        """Wait until whoever waits for a slot with the same id has it, or leaves.
-
-        This wakes before a flight that takes off then makes its first step, and may land in the same.
-        """
-        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._boarding[key].append(turn)
-        await turn
+        held_by: Hashable = (route.endpoint, vehicle_id)
+        pursue = partial(self._pursuit, route, vehicle_id, tools, wishes)
+        if wishes is None:
+            return self._boarding.board(Wanted(held_by, held_by, seat, pursue))
+        key = wishes.key(route, vehicle_id)
+        return self._boarding.board(Wanted(held_by, key, seat, pursue, wishes.meter, wishes.take))
 
     def _pursuit(self, route: Route[Any], vehicle_id: str, tools: Tools, wishes: Wishes | None) -> Lookup[Any]:
         started = self._clock.monotonic()
@@ -599,40 +564,6 @@ class OneAutoClient:
             return None
         return self._opened_books().wishes(max_age, refresh, budget)
 
-    def _book_existing(self, key: Hashable, wanted: _Wanted) -> Flight | Outcome[Any] | None:
-        outcome = self._take_unclaimed(key, wanted.payer) if self._ledger is None else self._take_unwritten(wanted)
-        if outcome is not None:
-            return outcome
-        flight = self._flights.get(key)
-        if flight is not None:
-            flight.board(wanted.seat, wanted.payer, wanted.pursue)
-        return flight
-
-    def _take_unclaimed(self, key: Hashable, payer: Meter | None) -> Outcome[Any] | None:
-        outcome = self._flights.claim(key)
-        return None if outcome is None else self._flights.on_account(payer, key, outcome)
-
-    def _take_unwritten(self, wanted: _Wanted) -> Outcome[Any] | None:
-        """Take what the ledger failed to keep, if it will do; all else the ledger has, and knows whether it will."""
-        came = self._unwritten.get(wanted.id)
-        if came is None or not wanted.takes(self._clock.monotonic() - came):
-            return None
-        outcome = self._take_unclaimed(wanted.id, wanted.payer)
-        if not self._flights.holds(wanted.id):  # else it was not on this account, and stays
-            del self._unwritten[wanted.id]
-        return outcome
-
-    def _dropped(self, key: Hashable, outcome: Outcome[Any]) -> None:
-        """Say that an answer which nobody took is gone, unless the ledger has it."""
-        if self._ledger is None or key in self._unwritten:
-            _log.error("dropped an answer that may have been paid for and that nobody took: %r", outcome)
-        if not self._flights.holds(key):
-            self._unwritten.pop(key, None)
-
-    def _keep_unwritten(self, key: Hashable, outcome: Outcome[Any]) -> None:
-        self._unwritten[key] = self._clock.monotonic()
-        self._flights.keep_unclaimed(key, outcome)
-
     def _keep_untaken(self, outcomes: Iterable[Outcome[Any]], route: Route[Any]) -> None:
         for outcome in outcomes:
             key = (route.endpoint, outcome.evdb_vehicle_id)
@@ -649,23 +580,6 @@ class OneAutoClient:
     def _require_own_loop(self) -> None:
         if asyncio.get_running_loop() is not self._loop:
             raise ClientClosedError("this client belongs to another event loop or thread: make one client per loop")
-
-
-@attrs.define(eq=False)
-class _Wanted:
-    """What one waiter wants: of which id, what will do, and on whose account."""
-
-    id: Hashable
-    seat: Seat
-    wishes: Wishes | None
-    pursue: Callable[[], Lookup[Any]]
-
-    @property
-    def payer(self) -> Meter | None:
-        return None if self.wishes is None else self.wishes.meter
-
-    def takes(self, age: float) -> bool:
-        return self.wishes is None or self.wishes.take(age)
 
 
 @attrs.frozen(eq=False)

@@ -55,7 +55,7 @@ LAYERS = [
     {"_wire"},
     {"_arguments", "_flow", "transport"},
     {"_report"},
-    {"_lookup", "_batch"},
+    {"_lookup", "_batch", "_boarding"},
     {"_bookkeeping"},
     {"_booked", "_plan"},
     {"_client"},

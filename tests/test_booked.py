@@ -690,7 +690,7 @@ async def test_an_answer_that_is_being_written_holds_up_nobody(server: RawServer
 
         ledger.go_on.set()
         outcomes = [outcome async for outcome in batch]
-        assert client._slots._value == batch._slots._value == 1
+        assert client._boarding._slots._value == batch._slots._value == 1
 
     assert [type(outcome) for outcome in outcomes] == [Found, Found]
 

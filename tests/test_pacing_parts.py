@@ -13,7 +13,7 @@ from oneauto_async._flow.balancing import Balancing, balance
 from oneauto_async._flow.calls import Fate, Grant, History, Moment
 from oneauto_async._flow.crowding import Crowding
 from oneauto_async._flow.cycle import FEWEST_AGAIN, FIRST_CALLS, SHARE, SO_FAR, UNNOTICED, Cycle
-from oneauto_async._flow.given import RECENT
+from oneauto_async._flow.given import RECENT, is_starved
 from oneauto_async._flow.key import Key as Known
 from oneauto_async._flow.key import Phase
 from oneauto_async._flow.measuring import Interval, measure, sustained
@@ -21,7 +21,7 @@ from oneauto_async._flow.pacing import Pacer
 from oneauto_async._flow.ramp import AT_ONCE, DOUBLING, DOUBLING_TRIPS, FEW, FIRST_RATE, WINDOW, Ramp
 from oneauto_async._flow.runs import COARSEST, LIKELY, explain, run_before
 from oneauto_async._flow.sharing import Sharing
-from oneauto_async._flow.stepping import FAR_AFTER, KNOWN, Steps
+from oneauto_async._flow.stepping import IN_A_ROW, KNOWN, Steps
 from oneauto_async._flow.stops import Stops
 from oneauto_async._flow.surge import FIRST, SUREST, Surge
 from oneauto_async._flow.way import Refusal
@@ -369,8 +369,58 @@ def test_a_lost_rate_comes_back_with_a_few_calls() -> None:
     steps = Steps()
     factors = [steps.up(cycle=100.0, behind=0.1, burst=1.0, is_far=True) for _ in range(16)]
 
-    assert math.prod(factors[: int(FAR_AFTER)]) < 2.0
-    assert factors[int(FAR_AFTER) :] == [2.0] * (16 - int(FAR_AFTER))
+    assert math.prod(factors[: int(IN_A_ROW)]) < 2.0
+    assert factors[int(IN_A_ROW) :] == [2.0] * (16 - int(IN_A_ROW))
+
+
+def test_whoever_was_refused_every_call_needs_few_accepted_ones_to_know_that_others_have_left() -> None:
+    """Three in a row would hardly come by chance then, whatever the key allowed a moment ago."""
+    steps = Steps()
+    for _ in range(10):
+        steps.down(0.5)
+    steps.lose()
+    factors = [steps.up(cycle=100.0, behind=0.1, burst=1.0) for _ in range(4)]
+
+    assert math.prod(factors[:2]) < 1.5
+    assert factors[2:] == [2.0, 2.0]
+
+
+def test_a_rate_that_cannot_fall_any_further_is_not_known() -> None:
+    """However often the limit seems to be met where it was: it is the slowest pace that was met."""
+    steps = Steps()
+    for _ in range(10):
+        for _ in range(200):
+            steps.up(cycle=100.0, behind=0.1, burst=1.0)
+        steps.down(0.5)
+        steps.lose()
+
+    assert not steps.is_known
+
+
+def test_to_be_refused_again_at_once_tells_nothing_of_what_a_key_allows() -> None:
+    """The highest rate is remembered as long as before by whoever is refused every call, and no longer by others."""
+    refused, steps = Sharing(100.0), Steps()
+    for _ in range(50):
+        refused.remember(0.0, weight=steps.weight)
+        steps.down(1.0)
+    assert refused.peak == 100.0
+
+    for _ in range(int(IN_A_ROW)):
+        steps.up(cycle=100.0, behind=0.1, burst=1.0)
+    refused.remember(0.0, weight=steps.weight)
+    assert refused.peak < 100.0
+
+
+def test_a_given_limit_of_which_others_take_everything_is_given_up_within_few_calls() -> None:
+    """On even paths no two calls in a row are early; on uneven ones they may be."""
+    for trips, expected in [([0.01], True), ([0.01, 0.5], False)]:
+        history = History()
+        for number in range(16):
+            call = Grant(number, number / 10.0)
+            call.fate = Fate.REFUSED
+            history.add(call)
+            history.heard(trips[number % len(trips)])
+        assert is_starved(history, 10.0, 0.0) is expected
 
 
 def test_a_rate_that_has_dropped_is_tried_again_soon() -> None:

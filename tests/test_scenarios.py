@@ -77,6 +77,15 @@ def test_a_small_burst_on_uneven_ways_does_not_make_a_run_slower_and_slower(
     assert result.wasted < waste
 
 
+@pytest.mark.parametrize("number", [75, 185])
+def test_whoever_is_left_alone_with_a_key_of_hardly_any_burst_takes_all_of_it(number: int) -> None:
+    """Three or four have shared it, of whom most got nothing; 2.7 and 1.8 times the ideal, if that is noticed late."""
+    result = run(drawn(number), given=True)
+
+    assert result.answered == result.expected
+    assert result.ratio <= 1.6
+
+
 @pytest.mark.parametrize("number", [34, 86, 118])
 def test_slow_keys_are_shared_by_all_who_were_told_the_limit(number: int) -> None:
     """Two or three processes get a fair share each, and hardly any of their calls are refused."""

@@ -22,6 +22,10 @@ UNEVEN = 0.5
 MANY = 512
 """On paths that differ by less than such a part, so many calls tell it as well."""
 
+FEW = 16
+HARDLY_ANY = 0.2
+"""On such paths a smaller share of so few calls tells it at once: alone, no two in a row are early."""
+
 RECENT_AT_STOPS = 16
 STARVED_AT_STOPS = 0.75
 """The same where each refusal stops all calls: it is found out sooner."""
@@ -48,6 +52,8 @@ def is_starved(history: History, rate: float, stop: float) -> bool:
     share, unevenness = history.accepted_share, history.unevenness * rate  # of the time of a token
     if stop:
         return share(RECENT_AT_STOPS) < STARVED_AT_STOPS
+    if unevenness < UNEVEN and share(FEW) < HARDLY_ANY:
+        return True
     if share(RECENT) < (STARVED_ON_EVEN_PATHS if unevenness < EVEN else STARVED):
         return True
     return unevenness < UNEVEN and share(MANY) < STARVED_ON_EVEN_PATHS

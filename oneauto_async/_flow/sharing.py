@@ -56,9 +56,9 @@ class Sharing:
         differs = abs(sample - last) >= margin if self._doubts else last - sample > margin
         self._doubts = ALONE_AFTER if differs else max(0, self._doubts - 1)
 
-    def remember(self, rate: float) -> None:
-        """Keep the highest recent rate, once for each 429."""
-        self.peak = max(rate, PEAK_DECAY * self.peak)
+    def remember(self, rate: float, *, weight: float = 1.0) -> None:
+        """Keep the highest recent rate, once for each 429; one that tells less of the key lets it fade less."""
+        self.peak = max(rate, math.pow(PEAK_DECAY, weight) * self.peak)
 
     def taken(self, rate: float) -> float:
         """Return the share of what the key is told to allow that others seem to take."""

@@ -11,7 +11,9 @@ from .way import Refusal
 LARGEST = 0.5
 SMALLEST = 0.005
 KNOWN = 0.05
-"""Shares of the rate: the step at first and at most, the smallest, and the one from which on the rate is known."""
+LOST = 0.25
+"""Shares of the rate: the step at first and at most, the smallest, the one from which on the rate is known, and the
+smallest while it is lost."""
 
 SHORTEST = 16.0
 SHORTEST_TRIPS = 2.0
@@ -23,9 +25,14 @@ MOST_HALVINGS = 3
 """By so many times a climb gets shorter when none of its calls was refused: the limit has risen, or was never met. The
 shortest is halved as well, so often: to a slow key sixteen calls are a long time."""
 
-FAR_AFTER = 8.0
-"""Accepted calls in a row after which the rate doubles with each, if the key allowed far more a moment ago:
-whoever took the rest has most probably left."""
+IN_A_ROW = 8.0
+BY_CHANCE, FEWEST_IN_A_ROW = 0.01, 2.0
+"""Accepted calls in a row after which the rate doubles with each, if the key allowed far more a moment ago, or nothing
+is known any more: whoever took the rest has most probably left. Where most calls were refused before, fewer tell that
+as well: so many as would be accepted in one of a hundred cases if nothing had changed."""
+
+WEIGHT = 0.25
+"""That of what came between the last two refusals in the share of calls that is usually accepted."""
 
 EARLY = 16.0
 AGAIN = 1.5
@@ -46,8 +53,11 @@ class Steps:
     def __init__(self) -> None:
         self.step = LARGEST
         self._climb = SHORTEST
-        self._accepted = 0
+        self._accepted = 0  # in this climb
+        self._in_a_row = 0  # since the last refusal
+        self._usual_share = 1.0  # of calls that are accepted
         self._overdue = 0
+        self._is_lost = False
         self._met = 0.0  # the pace at which a call was refused before
 
     @property
@@ -64,8 +74,8 @@ class Steps:
             burst: so many calls too many are not refused.
             is_far: the key allowed far more a moment ago.
         """
-        self._accepted += 1
-        if is_far and self._accepted > FAR_AFTER:
+        self._accepted, self._in_a_row = self._accepted + 1, self._in_a_row + 1
+        if (is_far or self._is_lost) and self._in_a_row > self._by_chance:
             self.step = LARGEST
             return math.pow(2.0, 1.0 / max(1.0, SHORTEST_TRIPS * behind))
         shortest = SHORTEST / (1 << min(self._overdue, MOST_HALVINGS))
@@ -74,6 +84,18 @@ class Steps:
             self.step, self._accepted, self._overdue = min(LARGEST, 2.0 * self.step), 0, self._overdue + 1
         return 1.0 + 2.0 * self.step / self._climb
 
+    @property
+    def weight(self) -> float:
+        """How much a refusal tells of what the key allows: nothing to whoever is refused every call."""
+        return min(1.0, self._in_a_row / IN_A_ROW)
+
+    @property
+    def _by_chance(self) -> float:
+        """The calls that may be accepted in a row though nothing has changed."""
+        if self._usual_share >= math.pow(BY_CHANCE, 1.0 / IN_A_ROW):
+            return IN_A_ROW
+        return max(FEWEST_IN_A_ROW, math.log(BY_CHANCE) / math.log(max(BY_CHANCE, self._usual_share)))
+
     def _usual_climb(self, cycle: float) -> float:
         if self._overdue:
             return cycle / OVERDUE
@@ -81,11 +103,16 @@ class Steps:
 
     def down(self, pace: float) -> float:
         """Return the rate after a call was refused that left at a pace."""
+        self._usual_share += WEIGHT * (self._in_a_row / (self._in_a_row + 1.0) - self._usual_share)
         step = self.step * AGAIN if self._accepted < self._climb / EARLY else self.step / 2.0
         missed = abs(pace / self._met - 1.0) / 2.0 if self._met else LARGEST
         self.step = min(LARGEST, max(SMALLEST, step, missed))
-        self._met, self._accepted, self._overdue = pace, 0, 0
+        self._met, self._accepted, self._in_a_row, self._overdue, self._is_lost = pace, 0, 0, 0, False
         return pace * (1.0 - self.step)
+
+    def lose(self) -> None:
+        """Learn that the rate cannot fall as far as it should: what leaves now is refused because others are faster."""
+        self.step, self._met, self._is_lost = max(self.step, LOST), 0.0, True
 
 
 class Stepping:
@@ -112,10 +139,13 @@ class Stepping:
             return
         key.phase = Phase.TRACK
         key.burst.settle()
-        rate = self._steps.down(min(refusal.grant.pace, 2.0 * key.rate))
-        key.rate = max(key.lowest, min(key.ceiling, rate, refusal.interval.high))
+        weight = self._steps.weight
+        rate = min(key.ceiling, self._steps.down(min(refusal.grant.pace, 2.0 * key.rate)), refusal.interval.high)
+        if rate < key.lowest:
+            self._steps.lose()
+        key.rate = max(key.lowest, rate)
         key.cycle.lengthen(key.rate, key.behind, refusal.grant.left, key.sharing)
-        key.sharing.remember(key.rate if self._steps.is_known else 0.0)
+        key.sharing.remember(key.rate if self._steps.is_known else 0.0, weight=weight)
 
     def refill(self, refused: Grant, now: float) -> None:
         """Start the copy anew: the bucket was empty, and what was taken from it early still is."""

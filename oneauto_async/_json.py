@@ -17,9 +17,23 @@ class ContradictionError(ValueError):
 
 def _named_once(members: list[tuple[str, Any]]) -> dict[str, Any]:
     named = dict(members)
-    if len(named) != len(members) and any(repr(named[name]) != repr(value) for name, value in members):
-        raise ContradictionError
+    if len(named) != len(members):
+        _require_agreement(members)
     return named
+
+
+def _require_agreement(members: list[tuple[str, Any]]) -> None:
+    """Refuse a name with two values; only what is said again is compared, or deep answers would take minutes."""
+    first: dict[str, Any] = {}
+    for name, value in members:
+        if name in first and _said(first[name]) != _said(value):
+            raise ContradictionError
+        first.setdefault(name, value)
+
+
+def _said(value: Any) -> str:
+    """Return a value as text in which ``true`` and ``1`` differ, and the order of names does not matter."""
+    return json.dumps(value, sort_keys=True)
 
 
 _DECODER = json.JSONDecoder(parse_constant=_refuse_constant, object_pairs_hook=_named_once)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import attrs
 import pytest
@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.examples import examples
 
+from oneauto_async import _json
 from oneauto_async._classify import (
     EXCERPT,
     Answer,
@@ -463,3 +464,28 @@ def test_a_name_that_is_said_twice_alike_contradicts_nothing() -> None:
     verdict = classify(200, (), b'{"success":true,"result":{"x":[1],"x":[1]}}')
     assert isinstance(verdict, Answer)
     assert verdict.result == {"x": [1]}
+
+
+def test_alike_is_what_says_the_same_in_another_order() -> None:
+    """The order of names means nothing; a truth is no number."""
+    alike = classify(200, (), b'{"success":true,"result":{"a":{"p":1,"q":2},"a":{"q":2,"p":1}}}')
+    assert isinstance(alike, Answer)
+    unlike = classify(200, (), b'{"success":true,"result":{"a":{"p":1},"a":{"p":true}}}')
+    assert isinstance(unlike, Rejected)
+
+
+def test_only_what_is_said_again_is_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A deep answer with a name twice at each level would hold up everything for minutes."""
+    compared: list[str] = []
+
+    def said(value: Any) -> str:
+        compared.append(original(value))
+        return compared[-1]
+
+    original = _json._said
+    monkeypatch.setattr(_json, "_said", said)
+    inner = b'"' + b"y" * 1000 + b'"'
+    for _ in range(50):
+        inner = b'{"deep":' + inner + b',"a":1,"a":1}'
+    assert isinstance(classify(200, (), b'{"success":true,"result":' + inner + b"}"), Answer)
+    assert compared == ["1"] * 100

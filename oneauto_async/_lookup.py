@@ -105,8 +105,9 @@ class Lookup(Generic[T]):
     async def _observed(self, flight: Flight) -> Outcome[T]:
         try:
             outcome = await self._pursued(flight)
-        except _FAULTS as error:
-            self._tell_of_end(type(error).__name__, error.billing)
+        except Exception as error:
+            billing = error.billing if isinstance(error, OneAutoError) else Billing.UNKNOWN
+            self._tell_of_end(type(error).__name__, billing)
             raise
         self._tell_of_end(type(outcome).__name__, outcome.receipt.billing)
         return outcome

@@ -37,3 +37,11 @@ async def see_through(future: asyncio.Future[T], *, hurry: Callable[[], None] | 
             future.exception()  # heard of, though nobody is told
         raise interruption
     return future.result()
+
+
+def put_off_cancelling() -> None:
+    """Let a cancellation of this task that has come take place at its next wait instead."""
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        task.uncancel()
+        task.cancel()

@@ -24,7 +24,7 @@ from oneauto_async import (
     RetryPolicy,
 )
 from oneauto_async.errors import LedgerError
-from oneauto_async.events import Event
+from oneauto_async.events import Event, LookupEnded
 from oneauto_async.ledger import Claim, MemoryLedger, SqliteLedger, State
 from oneauto_async.ledger.records import Settlement
 from oneauto_async.testing import Simulator, VirtualClock, serve
@@ -47,6 +47,26 @@ def answered(client: httpx.AsyncClient, simulator: Simulator, address: str, **op
 def of_mock(handler: Handler, clock: VirtualClock, **options: Any) -> OneAutoClient:
     transport = httpx.MockTransport(handler)
     return OneAutoClient("k" * 20, base_url="https://x.invalid", transport=transport, clock=clock, **options)
+
+
+@asynccontextmanager
+async def giving(*answers: bytes) -> AsyncIterator[tuple[str, list[bytes]]]:
+    """Serve one answer to each request, none for an empty one; after the last nobody listens any more."""
+    seen: list[bytes] = []
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        seen.append(await reader.readuntil(b"\r\n\r\n"))
+        if len(seen) == len(answers):
+            server.close()
+        writer.write(answers[len(seen) - 1])
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", seen
+
+
+def bare(status: int, body: bytes = b"") -> bytes:
+    return b"HTTP/1.1 %d x\r\nContent-Length: %d\r\nConnection: close\r\n\r\n" % (status, len(body)) + body
 
 
 # Hooks of an httpx client that was given.
@@ -187,11 +207,8 @@ async def test_a_refused_connection_behind_a_wrapper_is_surely_unsent(unused_tcp
     assert (outcome.receipt.billing, outcome.receipt.doubts) == (Billing.NOT_BILLED, 0)
 
 
-class Stubborn(httpx.AsyncBaseTransport):
+class Stubborn(Wrapper):
     """Sends what has failed once more, as packages that add retries to httpx do."""
-
-    def __init__(self) -> None:
-        self.transport = HTTP11Transport()
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         try:
@@ -199,26 +216,168 @@ class Stubborn(httpx.AsyncBaseTransport):
         except httpx.TransportError:
             return await self.transport.handle_async_request(request)
 
-    async def aclose(self) -> None:
-        await self.transport.aclose()
-
 
 @asynchronous
 async def test_what_a_retrying_transport_has_sent_once_is_never_surely_unsent() -> None:
     """Its second try found no connection, and the first may have been charged."""
-    seen: list[bytes] = []
-
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        seen.append(await reader.readuntil(b"\r\n\r\n"))
-        server.close()
-        writer.close()
-
-    server = await asyncio.start_server(answer, "127.0.0.1", 0)
-    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    async with OneAutoClient("k" * 20, base_url=url, transport=Stubborn()) as client:
+    async with giving(b"") as (url, seen), OneAutoClient("k" * 20, base_url=url, transport=Stubborn()) as client:
         outcome = await client.lookup(1)
     assert isinstance(outcome, InDoubt)
     assert (len(seen), outcome.receipt.doubts) == (1, 1)
+
+
+@asynchronous
+async def test_what_was_sent_once_stays_in_doubt_though_a_tracer_is_about(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever wraps httpx's stock transport is asked instead of ours, and nothing of it is traced."""
+    untraced = httpx.AsyncHTTPTransport.handle_async_request
+
+    async def traced(self: httpx.AsyncHTTPTransport, request: httpx.Request) -> httpx.Response:
+        return await untraced(self, request)
+
+    monkeypatch.setattr(httpx.AsyncHTTPTransport, "handle_async_request", traced)
+    async with giving(b"") as (url, seen), OneAutoClient("k" * 20, base_url=url, transport=Stubborn()) as client:
+        outcome = await client.lookup(1)
+    assert isinstance(outcome, InDoubt)
+    assert (len(seen), outcome.receipt.doubts) == (1, 1)
+
+
+@pytest.mark.parametrize("status", [204, 429, 503])
+@asynchronous
+async def test_an_answer_for_nothing_to_what_was_sent_twice_leaves_a_doubt(status: int) -> None:
+    """The first request was read and never answered: that the second is free says nothing of it."""
+    async with giving(b"", bare(status)) as (url, seen):
+        async with OneAutoClient("k" * 20, base_url=url, transport=Stubborn()) as client:
+            outcome = await client.lookup(1)
+    assert isinstance(outcome, InDoubt)
+    assert (len(seen), outcome.receipt.doubts) == (2, 1)
+
+
+class Patient(Wrapper):
+    """Sends once more what was answered with 503."""
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        response = await self.transport.handle_async_request(request)
+        return await self.transport.handle_async_request(request) if response.status_code == 503 else response
+
+
+@asynchronous
+async def test_what_was_answered_for_nothing_is_in_no_doubt_when_it_is_sent_again() -> None:
+    """A transport that retries by itself changes nothing about what a 503 costs."""
+    async with giving(bare(503), bare(503)) as (url, seen):
+        async with OneAutoClient("k" * 20, base_url=url, transport=Patient(), retry=RetryPolicy(attempts=1)) as client:
+            outcome = await client.lookup(1)
+    assert isinstance(outcome, Failed)
+    assert (len(seen), outcome.receipt.billing) == (2, Billing.NOT_BILLED)
+
+
+class Failover(Wrapper):
+    """Asks elsewhere when our transport finds no connection, or a service that is away."""
+
+    def __init__(self, elsewhere: Callable[[httpx.Request], Coroutine[None, None, httpx.Response]]) -> None:
+        super().__init__()
+        self.elsewhere = httpx.MockTransport(elsewhere)
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        try:
+            response = await self.transport.handle_async_request(request)
+        except httpx.ConnectError:
+            return await self.elsewhere.handle_async_request(request)
+        return await self.elsewhere.handle_async_request(request) if response.status_code == 503 else response
+
+
+@asynchronous
+async def test_what_goes_another_way_after_a_refused_connection_may_be_charged(unused_tcp_port: int) -> None:
+    """Only that nothing left by our transport is known then."""
+    sent: list[httpx.Request] = []
+
+    async def loses_it(request: httpx.Request) -> httpx.Response:
+        sent.append(request)
+        raise httpx.ReadTimeout("no answer", request=request)
+
+    url = f"http://127.0.0.1:{unused_tcp_port}"
+    async with OneAutoClient(
+        "k" * 20, base_url=url, transport=Failover(loses_it), budget=Budget(max_billed=1)
+    ) as client:
+        outcome = await client.lookup(1)
+    assert isinstance(outcome, InDoubt)
+    assert len(sent) == 1
+
+
+@asynchronous
+async def test_the_answer_that_comes_another_way_is_the_answer() -> None:
+    """Our transport had one already, which was free, and the one that was paid for came after it."""
+    sent: list[httpx.Request] = []
+
+    async def finds(request: httpx.Request) -> httpx.Response:
+        sent.append(request)
+        return httpx.Response(200, json={"success": True, "result": {}})
+
+    async with giving(bare(503)) as (url, _):
+        async with OneAutoClient("k" * 20, base_url=url, transport=Failover(finds)) as client:
+            outcome = await client.lookup(1)
+    assert isinstance(outcome, Found)
+    assert (len(sent), outcome.receipt.billing) == (1, Billing.BILLED)
+
+
+@asynchronous
+async def test_a_whole_answer_is_kept_though_its_hook_is_cancelled() -> None:
+    """What has come is paid for, whatever becomes of the hook that sees it."""
+
+    async def hook(response: httpx.Response) -> None:
+        raise asyncio.CancelledError
+
+    hooks, answer = {"response": [hook]}, bare(200, b'{"success":true,"result":{}}')
+    async with (
+        giving(answer) as (url, _),
+        httpx.AsyncClient(transport=HTTP11Transport(), event_hooks=hooks) as http_client,
+    ):
+        async with OneAutoClient("k" * 20, base_url=url, http_client=http_client) as client:
+            assert isinstance(await client.lookup(1), Found)
+
+
+@asynchronous
+async def test_a_fault_is_logged_without_what_it_quotes(caplog: pytest.LogCaptureFixture) -> None:
+    """The headers of a request hold the key; whoever waits gets the fault as it is, and the event its name."""
+    events: list[Event] = []
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        raise AssertionError(f"unexpected: {request.headers.raw}")
+
+    transport, key = httpx.MockTransport(handler), "key-that-nobody-may-see"
+    async with OneAutoClient(
+        key, base_url="https://x.invalid", transport=transport, observers=[events.append]
+    ) as client:
+        with pytest.raises(AssertionError, match=key):
+            await client.lookup(1)
+    assert "AssertionError" in caplog.text
+    assert key not in caplog.text
+    (ended,) = (event for event in events if isinstance(event, LookupEnded))
+    assert (ended.outcome, ended.billing) == ("AssertionError", Billing.UNKNOWN)
+
+
+def test_a_doubt_is_told_once_though_payer_and_guest_leave_together(clock: VirtualClock) -> None:
+    """Two batches with a budget each, one id, one deadline: the second that leaves must not hand it on as untold."""
+    sent: list[httpx.Request] = []
+
+    async def gateway(request: httpx.Request) -> httpx.Response:
+        sent.append(request)
+        await asyncio.sleep(0.1)
+        if len(sent) == 1:
+            raise httpx.ReadError("reset")
+        return httpx.Response(429, headers={"Retry-After": "3"}, json={"message": "Too Many Requests"})
+
+    async def main() -> tuple[list[int], int]:
+        async with of_mock(gateway, clock, retry=RetryPolicy(resend_in_doubt=1, total=20)) as client:
+
+            async def spent() -> int:
+                async with client.batch([1], deadline=0.8, budget=Budget(max_billed=5)) as batch:
+                    assert len([outcome async for outcome in batch]) == 1
+                return batch.summary.spent
+
+            both = await asyncio.gather(spent(), spent())
+            return sorted(both), len(client.unclaimed)
+
+    assert clock.run(main()) == ([0, 1], 0)
 
 
 @asynchronous

@@ -286,7 +286,7 @@ class Flights:
             return  # a request under way may be joined again; else its answer goes to unclaimed
         if not flight.seats:  # else it may go on for its guests
             self._leaving.add(self._flying.pop(flight.key))
-        flight.payer, flight.is_told = _LEFT, is_told
+        flight.payer, flight.is_told = _LEFT, flight.is_told or is_told
         self._end(flight)
 
     async def _fly(self, flight: Flight) -> None:
@@ -332,7 +332,8 @@ class Flights:
     def _crash(self, flight: Flight, fault: BaseException) -> None:
         is_free = isinstance(fault, OneAutoError) and fault.billing is Billing.NOT_BILLED
         cost = "which cost nothing" if is_free else "which may have been charged"
-        _log.error("a fault ended the lookup of %s, %s: %r", flight.pursuit, cost, fault)
+        shown = repr(fault) if isinstance(fault, OneAutoError) else type(fault).__name__  # its text may quote the key
+        _log.error("a fault ended the lookup of %s, %s: %s", flight.pursuit, cost, shown)
         for seat in self._clear(flight):
             seat.fail(fault)
 

@@ -16,9 +16,10 @@ from typing import Any, ClassVar, NamedTuple, TypeAlias
 import attrs
 import httpx
 
-from .._classify import Flaw, Headers, excerpt
+from .._classify import Flaw, Headers, charge_of, excerpt
 from .._key import Secret
 from .._recent import Recent
+from .._waiting import put_off_cancelling
 from ..clock import Clock
 from ..endpoints import Endpoint
 from ..errors import Billing
@@ -104,7 +105,11 @@ class Exchange:
                 await self._through_httpx(mould.request(vehicle_id, self._seconds, record), record)
         except _FAILURES as error:
             failure = self._failure(error, record)
-        except (asyncio.CancelledError, GeneratorExit, KeyboardInterrupt, SystemExit):
+        except asyncio.CancelledError:
+            if record.stage is not Stage.COMPLETE:
+                raise
+            put_off_cancelling()  # the whole answer is there, and paid for
+        except (GeneratorExit, KeyboardInterrupt, SystemExit):
             raise
         except BaseException as error:
             if record.status is None:
@@ -114,6 +119,8 @@ class Exchange:
         if record.status is None:
             assert failure is not None
             return failure
+        if record.was_sent and charge_of(record.status) is Billing.NOT_BILLED:
+            return Lost(text=f"sent twice, and answered once: HTTP {record.status}; the first may have been charged")
         headers, body = record.headers, record.body
         if self._mask.may_be_in(headers, body):
             headers, body = self._mask.headers(headers), await self._mask.body(body)
@@ -135,11 +142,12 @@ class Exchange:
             may_be_replaced = any(self._client.event_hooks.values())  # the trace, by a hook
             record.is_kept = not may_be_replaced and is_plain(self._client) and _traces_each_step(transport)
         elif not isinstance(transport, HTTP11Transport):
-            record.sent(self._clock.monotonic())  # it may send without a word
+            record.assume_sent(self._clock.monotonic())
         async with asyncio.timeout(self._timeouts.attempt):
             response = await self._client.send(request, stream=True, auth=None, follow_redirects=False)
-            if record.stage is not Stage.COMPLETE:  # else our transport has put the whole response there
-                await receive(response, record)
+            is_ours = isinstance(transport, HTTP11Transport) or response.extensions.get(EXTENSION) is record
+            if record.stage is not Stage.COMPLETE or not is_ours:
+                await receive(response, record)  # else our transport has put the whole response there
 
     def _tracer(self, record: FlightRecord) -> Callable[[str, dict[str, Any]], Awaitable[None]]:
         async def trace(event: str, info: dict[str, Any]) -> None:

@@ -91,16 +91,23 @@ class HTTP11Transport(httpx.AsyncBaseTransport):
         record = request.extensions.get(EXTENSION)
         if record is None:
             record = request.extensions[EXTENSION] = FlightRecord()
-        elif record.stage is not Stage.NOT_SENT:
-            # A transport around this one may have been taken to send without a word: then nothing has left yet.
-            (record.send_again if record.is_kept else record.restart)()
+        is_wrapped = record.is_assumed
+        if record.stage is not Stage.NOT_SENT:
+            record.send_again()
         if stock_transport_is_mocked():
             record.sent(asyncio.get_running_loop().time())  # a mock may do anything, and does not say what
             return await self._stock_transport().handle_async_request(request)
         record.is_kept = True
         timeouts = request.extensions.get("timeout", {})
-        reader = await self.fetch(origin_of(request.url), request_head(request), timeouts, record)
-        return _response(reader, record)
+        try:
+            reader = await self.fetch(origin_of(request.url), request_head(request), timeouts, record)
+        except httpx.TransportError:
+            if is_wrapped and record.stage is Stage.NOT_SENT:  # whoever is around this may send by another way now
+                record.assume_sent(asyncio.get_running_loop().time())
+            raise
+        response = _response(reader, record)
+        response.extensions[EXTENSION] = record  # tells it from one that somebody else returns in its place
+        return response
 
     async def fetch(
         self, origin: Origin, head: bytes, timeouts: Mapping[str, float | None], record: FlightRecord

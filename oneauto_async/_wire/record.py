@@ -7,7 +7,8 @@ from enum import Enum
 
 import attrs
 
-from .._classify import Flaw, Headers
+from .._classify import Flaw, Headers, charge_of
+from ..errors import Billing
 
 EXTENSION = "oneauto_async.flight"
 """The name of the record among a request's extensions."""
@@ -44,7 +45,8 @@ class FlightRecord:
         may_leave: whether the request may leave still, asked when a connection that had to be waited for is there.
         is_kept: the transport writes this record; else only its exceptions tell how far a request got.
         stage: how far it has got.
-        was_sent: it had left before it was sent once more.
+        is_assumed: it counts as sent because somebody else has it, who may send without a word.
+        was_sent: it had left, and may have been charged, before it was sent once more.
         sent_at: the moment on the event loop's clock when its bytes left, or ``None`` before.
         bytes_sent: how many bytes were written.
         status: the final status, once answered.
@@ -58,6 +60,7 @@ class FlightRecord:
     may_leave: Callable[[], bool] | None = None
     is_kept: bool = False
     stage: Stage = NOT_SENT
+    is_assumed: bool = False
     was_sent: bool = False
     sent_at: float | None = None
     bytes_sent: int = 0
@@ -67,12 +70,14 @@ class FlightRecord:
     flaw: Flaw | None = None
 
     def send_again(self) -> None:
-        """Begin once more, for whoever sends the same request again; that it has left once stays known."""
-        self.was_sent = True
+        """Begin once more, for whoever sends the same request again; what may have been charged once stays known."""
+        was_free = self.stage is COMPLETE and self.status is not None and charge_of(self.status) is Billing.NOT_BILLED
+        self.was_sent = self.was_sent or not (self.is_assumed or was_free)
         self.restart()
 
     def restart(self) -> None:
         """Forget an exchange of which nothing has left after all."""
+        self.is_assumed = False
         self.stage, self.sent_at, self.bytes_sent = NOT_SENT, None, 0
         self.status, self.headers, self.body, self.flaw = None, (), b"", None
 
@@ -80,6 +85,12 @@ class FlightRecord:
         """Raise `HeldBack` if the request may not leave any more."""
         if self.may_leave is not None and not self.was_sent and not self.may_leave():
             raise HeldBack
+
+    def assume_sent(self, moment: float) -> None:
+        """Note that from now on somebody else has the request, who may send it without a word."""
+        self.is_kept = False
+        self.sent(moment)
+        self.is_assumed = True
 
     def sent(self, moment: float, size: int = 0) -> None:
         """Note, once, that the request's bytes leave."""

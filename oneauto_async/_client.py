@@ -234,12 +234,15 @@ class OneAutoClient:
         doubt, connections are closed all the same, and then `asyncio.CancelledError` goes on.
 
         Raises:
-            ClientClosedError: the client belongs to another event loop. It stays open.
+            ClientClosedError: the client belongs to another event loop, or this is called from within one of its own
+                lookups, by a hook or a transport, say, whose end it would wait for. It stays open.
             LedgerError: the last of it could not be written to the ledger. The connections are closed.
         """
         if self._loop is None:
             self._loop = asyncio.get_running_loop()
         self._require_own_loop()
+        if self._flights.are_flown_by(asyncio.current_task()):
+            raise ClientClosedError("a lookup cannot wait for its own end: close the client from elsewhere")
         if self._closing is None:
             self._closing = self._loop.create_task(self._close(), name="oneauto close")
         await see_through(self._closing, hurry=self._flights.cut_short)

@@ -106,8 +106,7 @@ class Lookup(Generic[T]):
         try:
             outcome = await self._pursued(flight)
         except Exception as error:
-            billing = error.billing if isinstance(error, OneAutoError) else Billing.UNKNOWN
-            self._tell_of_end(type(error).__name__, billing)
+            self._tell_of_end(type(error).__name__, error.billing if isinstance(error, _FAULTS) else Billing.UNKNOWN)
             raise
         self._tell_of_end(type(outcome).__name__, outcome.receipt.billing)
         return outcome
@@ -123,6 +122,8 @@ class Lookup(Generic[T]):
         except _FAULTS:
             raise  # not this id's failure: whoever waits for anything must hear of it
         except OneAutoError as refusal:
+            if self.is_sent:
+                raise  # of a transport that was given: it is no refusal, and says nothing of what was charged
             return turned_away(refusal, self._facts(Billing.NOT_BILLED))
         finally:
             del self.flight  # each refers to the other: left so, every lookup would wait for the garbage collector

@@ -336,6 +336,20 @@ async def test_a_whole_answer_is_kept_though_its_hook_is_cancelled() -> None:
 
 
 @asynchronous
+async def test_a_lookup_cannot_close_the_client_that_it_belongs_to() -> None:
+    """Each would wait for the other's end; the client stays open, and can be closed from elsewhere."""
+
+    async def handler(request: httpx.Request) -> httpx.Response:
+        await client.aclose()
+        raise AssertionError("not reached")
+
+    async with OneAutoClient("k", base_url="https://x.invalid", transport=httpx.MockTransport(handler)) as client:
+        async with asyncio.timeout(10):
+            with pytest.raises(ClientClosedError, match="its own end"):
+                await client.lookup(1)
+
+
+@asynchronous
 async def test_a_fault_is_logged_without_what_it_quotes(caplog: pytest.LogCaptureFixture) -> None:
     """The headers of a request hold the key; whoever waits gets the fault as it is, and the event its name."""
     events: list[Event] = []

@@ -21,7 +21,7 @@ from typing import Any, Protocol, TypeAlias
 import attrs
 
 from .._waiting import start
-from ..errors import Billing, BudgetExceededError, OneAutoError
+from ..errors import Billing, BudgetExceededError, ConfigurationError, LedgerError, OneAutoError
 from ..outcomes import Failed, Found, InDoubt, NotSent, NotSentReason, Outcome, Receipt, Source
 from .budget import Meter
 
@@ -330,7 +330,7 @@ class Flights:
         _deliver(seats, outcome)
 
     def _crash(self, flight: Flight, fault: BaseException) -> None:
-        is_free = isinstance(fault, OneAutoError) and fault.billing is Billing.NOT_BILLED
+        is_free = isinstance(fault, LedgerError | ConfigurationError) and fault.billing is Billing.NOT_BILLED
         cost = "which cost nothing" if is_free else "which may have been charged"
         shown = repr(fault) if isinstance(fault, OneAutoError) else type(fault).__name__  # its text may quote the key
         _log.error("a fault ended the lookup of %s, %s: %s", flight.pursuit, cost, shown)
@@ -348,6 +348,10 @@ class Flights:
             seats.sort(key=lambda seat: seat in flight.guests)  # who pays has the receipt
         flight.make_way()
         return seats
+
+    def are_flown_by(self, task: asyncio.Task[Any] | None) -> bool:
+        """Tell whether a task is that of a flight."""
+        return any(flight.task is task for flight in self._all())
 
     def _all(self) -> list[Flight]:
         return [*self._flying.values(), *self._leaving]

@@ -98,6 +98,13 @@ class _Group(_Command, click.Group):
     command_class = _Command
     group_class = type
 
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:  # click would end the line on a standard error that may be closed
+            say("")
+            raise RefusedError("interrupted", Exit.INTERRUPTED) from None
+
 
 @click.group(
     cls=_Group,
@@ -144,7 +151,9 @@ _SHARED = (
     ),
     click.option("--base-url", metavar="URL", help="Ask this address instead of the live service."),
     click.option("--sandbox", is_flag=True, help="Ask the vendor's sandbox, which returns fixed sample data."),
-    click.option("--key-file", type=click.Path(path_type=Path), help="Read the API key from this file."),
+    click.option(
+        "--key-file", type=click.Path(path_type=Path, readable=False), help="Read the API key from this file."
+    ),
     click.option(
         "--endpoint",
         "vehicle",
@@ -259,7 +268,7 @@ _OF_LOOKUP = (
     ),
     click.option(
         "--ledger",
-        type=click.Path(path_type=Path),
+        type=click.Path(path_type=Path, readable=False),
         help="Keep what is bought in this file, and serve what it holds.  [default: none]",
     ),
     *_OF_MONEY,
@@ -294,7 +303,7 @@ _OF_BULK = (
     ),
     click.option(
         "--ledger",
-        type=click.Path(path_type=Path),
+        type=click.Path(path_type=Path, readable=False),
         help="Keep the books of what was asked and paid for in this file.  [default: OUTPUT.ledger; none with "
         "--simulate]",
     ),
@@ -461,7 +470,7 @@ def _ledger(context: click.Context) -> None:
         raise click.UsageError("say what to do with a ledger: show, export, verify or resolve", context)
 
 
-_LEDGER_PATH = click.argument("path", type=click.Path(path_type=Path))
+_LEDGER_PATH = click.argument("path", type=click.Path(path_type=Path, readable=False))
 
 
 @_ledger.command("show")

@@ -38,6 +38,7 @@ class Book:
         stranded: records that could not be written, after `trouble`.
         trouble: why the sink takes no more.
         first_problem: the record of the first failure, to show as an example.
+        refusal: why the first of those was not bought again that were to be.
     """
 
     def __init__(self, rows: Sequence[str], sink: Sink) -> None:
@@ -51,11 +52,13 @@ class Book:
         self.stranded: list[Record] = []
         self.trouble: OSError | None = None
         self.first_problem: Record | None = None
+        self.refusal: NotSent | Failed | None = None
         self._sink = sink
         self._rows = rows
         self._first_rows: dict[str, int] = {}
         self._more_rows: dict[str, list[int]] = {}
         self._unbought: set[str] = set()
+        self._refused_for_good: set[str] = set()
         self._settled = bytearray(len(rows))
         for row, identifier in enumerate(rows):
             if self._first_rows.setdefault(identifier, row) != row:
@@ -100,13 +103,17 @@ class Book:
     def take_as_left(self, outcome: VanOutcome) -> None:
         """Write the records of what is kept of an id that was to be bought again, unless it was."""
         if self._settled[self._first_rows[outcome.evdb_vehicle_id]] == _OPEN:
-            self._unbought.add(outcome.evdb_vehicle_id)
+            if outcome.evdb_vehicle_id not in self._refused_for_good:
+                self._unbought.add(outcome.evdb_vehicle_id)
             self.take(outcome)
 
     def note_refusal(self, outcome: NotSent | Failed) -> None:
         """Note why an id was not bought again; its record is to be what is kept of it."""
         self.is_over_budget |= isinstance(outcome.error, BudgetExceededError)
         self.exits.update(exits_of(outcome))
+        self.refusal = self.refusal or outcome
+        if not _is_owed(outcome):
+            self._refused_for_good.add(outcome.evdb_vehicle_id)
 
     def left(self) -> list[str]:
         """Return the different ids that asking again may help and that cost nothing so far, in input order."""

@@ -78,9 +78,13 @@ def _told(job: Job) -> Exit:
 
 def _spare_the_data(source: str, output: Path | None, ledger: Path | None) -> None:
     """Refuse a ledger in a place that is taken."""
-    taken = {path.resolve() for path in (None if source == "-" else Path(source), output) if path is not None}
-    if ledger is not None and ledger.resolve() in taken:
-        raise RefusedError(f"{ledger} is the input or the output: choose another name for --ledger")
+    inputs = [] if source == "-" else [Path(source)]
+    outputs = [] if output is None else [output, *rest_paths(output)]
+    if ledger is not None and ledger.resolve() in {path.resolve() for path in (*inputs, *outputs)}:
+        raise RefusedError(
+            f"{ledger} is the input or the output, or where the ids that are left of it would stand: "
+            "choose another name for --ledger"
+        )
 
 
 def _spare_the_key(output: Path, key_file: Path | None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sys
 from typing import TYPE_CHECKING
 
@@ -85,9 +86,12 @@ def _ask() -> None:
         RefusedError: nobody agreed.
     """
     try:
+        _forget_what_was_typed()
         sys.stderr.write("Ask for them? [y/N] ")
         sys.stderr.flush()
         answer = sys.stdin.readline()
+    except (UnicodeError, OSError):  # bytes that are no text, or a terminal that was closed
+        answer = ""
     except KeyboardInterrupt:
         say("")
         raise RefusedError("interrupted: nothing was sent", Exit.INTERRUPTED) from None
@@ -95,6 +99,15 @@ def _ask() -> None:
         say("")  # the end of the input leaves the cursor behind the question
     if answer.strip().lower() not in {"y", "yes"}:
         raise RefusedError("not agreed: nothing was sent")
+
+
+def _forget_what_was_typed() -> None:
+    """Drop what stood in the terminal before the estimate did: it cannot be a yes to that."""
+    with contextlib.suppress(ImportError):  # of Windows
+        import termios
+
+        with contextlib.suppress(AttributeError, OSError, ValueError, termios.error):  # a stand-in for a terminal
+            termios.tcflush(sys.stdin.fileno(), termios.TCIFLUSH)
 
 
 def _plan(job: Job) -> Plan:

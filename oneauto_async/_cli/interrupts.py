@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import signal
 import threading
+import time
 from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
@@ -47,10 +48,25 @@ def as_ctrl_c(*, is_last: bool = False) -> Iterator[None]:
         is_last: the process ends after the block; by then it has its exit code, and these signals are ignored.
     """
     is_main = threading.current_thread() is threading.main_thread()
-    with handled(
-        endings() if is_main else [], signal.default_int_handler, afterwards=signal.SIG_IGN if is_last else None
-    ):
+    with handled(endings() if is_main else [], _Once(), afterwards=signal.SIG_IGN if is_last else None):
         yield
+
+
+AT_ONCE = 1.0
+"""Seconds in which signals are one: a terminal that closes sends several, and the second must not end what cleans up
+after the first."""
+
+
+class _Once:
+    """A handler that raises `KeyboardInterrupt`, once for several signals together."""
+
+    def __init__(self) -> None:
+        self._raised_at = -AT_ONCE
+
+    def __call__(self, _number: int, _frame: FrameType | None) -> None:
+        if time.monotonic() - self._raised_at >= AT_ONCE:
+            self._raised_at = time.monotonic()
+            raise KeyboardInterrupt
 
 
 class Interrupts:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from .records import Format, Record
 
-__all__ = ["FileSink", "Sink", "checked_target", "file_sink", "hidden", "unused"]
+__all__ = ["FileSink", "Sink", "checked_target", "file_sink", "hidden", "is_database", "unused"]
 
 _SUFFIXES = {".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl"}
 
@@ -235,7 +235,7 @@ def checked_target(path: Path) -> Path:
         raise _unwritable(path, error) from None
     if target.exists() and not os.access(target, os.W_OK):
         raise RefusedError(f"{path} is write-protected: choose another name")
-    if _is_database(target):
+    if is_database(target):
         raise RefusedError(f"{path} is a ledger, or another SQLite database: choose another name for -o")
     return target
 
@@ -247,7 +247,7 @@ def _is_stdout(target: Path) -> bool:
     return False
 
 
-def _is_database(target: Path) -> bool:
+def is_database(target: Path) -> bool:
     """Tell whether a file that is there begins as every SQLite database does."""
     with contextlib.suppress(OSError), target.open("rb") as file:
         return file.read(len(SQLITE_HEADER)) == SQLITE_HEADER

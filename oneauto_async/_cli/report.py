@@ -71,7 +71,7 @@ def _long(job: Job) -> Iterator[str]:
     yield f"money: {_money(job)}"
     yield f"calls: {_calls(job)}"
     if job.output is not None:
-        yield f"output: {_where(job, job.output)}"
+        yield printable(f"output: {_where(job, job.output)}")
 
 
 def _pace(job: Job) -> str:
@@ -130,6 +130,9 @@ def _remarks(job: Job) -> Iterator[str]:
         yield printable(f"first problem: {problem['evdb_vehicle_id']}: {problem['error']}: {problem['message']}")
     if job.book.doubts or job.book.held:
         yield from _about_doubts(job.settings.purse)
+    refusal = job.book.refusal
+    if refusal is not None:
+        yield printable(f"not bought again: {refusal.evdb_vehicle_id}: {type(refusal.error).__name__}: {refusal.error}")
     if job.ledger_failed and job.book.has_answers:
         yield printable(f"the ledger failed: an answer that it lacks is {_places(job)} alone, so keep that")
     if job.book.is_damaged:
@@ -155,7 +158,7 @@ def _about_doubts(purse: Purse) -> Iterator[str]:
     if purse.ledger is None:
         yield f"{what}: look into the vendor's log before you ask again"
         return
-    path = shlex.quote(str(purse.ledger))
+    path = shlex.quote(as_argument(purse.ledger))
     who = "only --retry-in-doubt asks again, and would each time" if purse.retry_in_doubt else "nothing asks again"
     yield f"{what}, so {who} by itself"
     yield printable(
@@ -171,7 +174,8 @@ def _again(job: Job, rest: Path | None) -> str:
     if purse.refresh:
         return f"name {shlex.join(job.book.left())} alone: the same command would buy all of them again"
     if is_run_alone(job):
-        return f"{_alone(job, rest)}: the same command would buy once more what this run has bought and is of no use"
+        what = "whatever the ledger lacks" if job.ledger_failed else "what this run has bought and is of no use"
+        return f"{_alone(job, rest)}: the same command would buy once more {what}"
     without = ""
     if purse.retry_in_doubt and (job.book.doubts or job.book.held):
         without = " without --retry-in-doubt, which would send once more what is in doubt"
@@ -180,7 +184,9 @@ def _again(job: Job, rest: Path | None) -> str:
 
 
 def is_run_alone(job: Job) -> bool:
-    """Tell whether a second run with the ledger would buy once more what this one has bought, unless told the ids."""
+    """Tell whether a second run would, or may, buy once more what this one has bought, unless told the ids."""
+    if job.settings.purse.ledger is None or job.ledger_failed:
+        return job.book.has_answers
     return job.settings.purse.refresh_failed and job.book.billing[Billing.BILLED] > 0
 
 
@@ -189,7 +195,8 @@ def _alone(job: Job, rest: Path | None) -> str:
     count = len(job.book.left())
     if rest is None and count > MOST_TYPED:
         which = "without a record, or with one that is not_sent, or failed and not billed"
-        return f"run bulk with --refresh-failed for them alone ({which})"
+        wishes = " with --refresh-failed" if job.settings.purse.refresh_failed else ""
+        return f"run bulk{wishes} for them alone ({which})"
     return f"run `{_for_the_rest(job, rest)}` for {'it' if count == 1 else 'them'} alone"
 
 
@@ -198,20 +205,26 @@ def _for_the_rest(job: Job, rest: Path | None) -> str:
     purse = job.settings.purse
     books = [] if purse.ledger is None else [f"--ledger={purse.ledger}"]
     if rest is None:
-        command = ["lookup", "--refresh", *books, *job.settings.options, "--", *job.book.left()]
+        wishes = [] if purse.ledger is None else ["--refresh"]
+        command = ["lookup", *wishes, *books, *job.settings.options, "--", *job.book.left()]
         return shlex.join(["oneauto-async", *command])
     assert job.output is not None
     onward = unused(job.output.with_name(f"{job.output.stem}.rest{job.output.suffix}"))
     form = [] if job.form is None else [f"--format={job.form}"]
     wishes = ["--refresh-failed"] if purse.refresh_failed else []
     wishes += [] if purse.max_age is None else [f"--max-age={purse.max_age}"]
-    command = ["bulk", str(rest), "-o", str(onward), *form, *books, *wishes, *job.settings.options]
+    command = ["bulk", as_argument(rest), "-o", as_argument(onward), *form, *books, *wishes, *job.settings.options]
     return shlex.join(["oneauto-async", *command])
+
+
+def as_argument(path: Path) -> str:
+    """Return a path as it stands in a command, where one with a dash in front would be an option."""
+    return f"./{path}" if str(path).startswith("-") else str(path)
 
 
 def _by_what(job: Job) -> str:
     """Tell what raises the cap."""
-    asked = "by another yes, or " if job.settings.purse.agreed is not None and job.may_ask else ""
+    asked = "by another yes, or " if job.settings.purse.agreed else ""
     return f"{asked}with --max-calls or --max-cost"
 
 
@@ -223,14 +236,15 @@ def how_to_go_on(job: Job, left: int, rest: Path | None) -> list[str]:
     if job.settings.purse.ledger is not None:
         first = f"allow more {_by_what(job)}, and " if job.book.is_over_budget else ""
         first += "see to the ledger, and " if job.ledger_failed else ""
-        served = "what it has" if job.ledger_failed else "what was paid for"
+        served = "what it still has" if job.ledger_failed else "what was paid for"
         return [
             printable(f"{what}; to go on, {first}{_again(job, rest)}"),
             printable(f"{served} is served by the ledger {job.settings.purse.ledger}"),
         ]
     if rest is None:
         cost = " and pays for the answered ones once more" if job.book.has_answers else ""
-        return [f"{what}; running the same command again asks for every id{cost}"]
+        alone = f"; run `{_for_the_rest(job, None)}` for {them} alone" if 0 < left <= MOST_TYPED else ""
+        return [printable(f"{what}{alone}; running the same command again asks for every id{cost}")]
     again = _for_the_rest(job, rest)
     return [
         printable(f"{what}; {'it is' if left == 1 else 'they are'} in {rest}: run `{again}` for {them} alone"),

@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING
 
 from .inputs import are_plain
-from .outputs import hidden
+from .outputs import hidden, is_database, unused
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,8 +20,11 @@ def rest_paths(output: Path) -> tuple[Path, Path]:
 
 
 def write_rest(output: Path, ids: list[str]) -> Path:
-    """Write the ids one per line; if one of them would not be read back from a plain line, all as JSON Lines."""
-    plain, quoted = rest_paths(output)
+    """Write the ids one per line; if one of them would not be read back from a plain line, all as JSON Lines.
+
+    A ledger is never written over, whatever it is called.
+    """
+    plain, quoted = (unused(path) if is_database(path) else path for path in rest_paths(output))
     if are_plain(ids):
         return _written(plain, "".join(f"{identifier}\n" for identifier in ids))
     return _written(quoted, "".join(f"{json.dumps(identifier)}\n" for identifier in ids))

@@ -291,13 +291,12 @@ def _exits(job: Job) -> set[Exit]:
 def _save_the_rest(job: Job) -> None:
     """Write the ids that are left next to what was kept, and tell how to go on."""
     left = job.book.left()
-    is_needed = job.book.has_answers if job.settings.purse.ledger is None else is_run_alone(job)
     if not left and job.was_interrupted:
         say("interrupted: no ids are left that were not asked for")
     if not left or (job.brief and not job.book.is_over_budget and not job.was_interrupted):
         return
     rest = None
-    if job.kept is not None and is_needed:
+    if job.kept is not None and is_run_alone(job):
         with contextlib.suppress(OSError):
             rest = write_rest(job.kept, left)
     say("\n".join(how_to_go_on(job, len(left), rest)))
@@ -313,7 +312,7 @@ def _tell_trouble(job: Job) -> None:
     why = f"{job.output or 'standard output'}: {job.book.trouble.strerror}: the run was stopped"
     if job.output is None:
         silence_stdout()
-    elif job.stranded_at is not None:
+    if job.stranded_at is not None:
         stranded = counted(len(job.book.stranded), "record that did not fit is", "records that did not fit are")
         why = f"{why}; {stranded} {job.stranded_at} as JSON Lines"
     say(f"error: {printable(why)}")
@@ -321,9 +320,9 @@ def _tell_trouble(job: Job) -> None:
 
 def _find_refuge(job: Job) -> None:
     """Hand over what no file holds, so that no record is lost that has another way out."""
-    if job.output is None:
-        return
-    if isinstance(job.sink, FileSink) and job.sink.is_homeless:
+    if job.output is None and job.settings.purse.ledger is not None and not job.ledger_failed:
+        return  # that has them
+    if job.output is not None and isinstance(job.sink, FileSink) and job.sink.is_homeless:
         job.homeless_at = hand_over(job.sink.contents(), suffix=job.output.suffix)
     if job.book.stranded:
         lines = map(FORMATS["jsonl"].line, job.book.stranded)

@@ -27,7 +27,7 @@ def stdout_sink(form: str | None, *, held: bool) -> Sink:
         RefusedError: standard output is closed.
     """
     if sys.stdout is None:
-        raise RefusedError("standard output is closed: name a file with -o")
+        raise RefusedError("standard output is closed: leave it open, or let bulk write a file with -o")
     form = form or ("table" if sys.stdout.isatty() else "jsonl")
     if form == "table":
         return HeldSink(_print_table)

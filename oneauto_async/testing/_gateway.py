@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
+from ..errors import ConfigurationError
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -58,9 +60,15 @@ class SimulatedAnswer:
         return self.status == HTTPStatus.OK or self.silent
 
     def with_retry_after(self, value: str | float | None) -> SimulatedAnswer:
-        """Return the same answer with a ``Retry-After`` header, or itself if there is none to add."""
+        """Return the same answer with a ``Retry-After`` header, or itself if there is none to add.
+
+        Raises:
+            ConfigurationError: the value cannot be sent.
+        """
         if value is None:
             return self
+        if not (str(value).isascii() and str(value).isprintable()):
+            raise ConfigurationError(f"a Retry-After must be printable ASCII, got {value!r}")
         return attrs.evolve(self, headers=(*self.headers, ("Retry-After", str(value))))
 
 

@@ -167,7 +167,7 @@ _EXPLANATIONS = {
     sqlite3.SQLITE_FULL: "cannot grow: the disk is full",
     sqlite3.SQLITE_READONLY: "cannot be written: it is read-only",
     sqlite3.SQLITE_CANTOPEN: "cannot be opened",
-    sqlite3.SQLITE_CORRUPT: "is damaged: restore a backup, or start a new one",
+    sqlite3.SQLITE_CORRUPT: "is damaged: restore a backup, or start a new one, which buys again what this holds",
     sqlite3.SQLITE_NOTADB: "is not a ledger: the file is no database",
     sqlite3.SQLITE_IOERR: "cannot be read or written: the disk failed or is full",
     sqlite3.SQLITE_CONSTRAINT: "does not hold together: an entry contradicts its rules",

@@ -1,0 +1,232 @@
+"""What a run that goes wrong leaves behind: nothing that was paid for is lost, and the advice to go on is good."""
+
+from __future__ import annotations
+
+import csv
+import os
+import shlex
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from support.cli import (
+    Run,
+    finish,
+    inside,
+    listed,
+    live,
+    oneauto,
+    posix,
+    program,
+    records,
+    start,
+    wait_until,
+)
+
+from oneauto_async._cli import commands
+from oneauto_async._cli.reaching import Settings
+from oneauto_async.testing import SIMULATOR_KEY, Simulator, serve
+
+full = pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+no_root = pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="whoever is root may read everything")
+
+
+def advised(stderr: str) -> list[str]:
+    """Return the arguments of the command that is told for the ids that are left."""
+    return shlex.split(stderr.partition("run `oneauto-async ")[2].partition("` for ")[0])
+
+
+@posix
+def test_after_the_ledger_was_lost_the_advice_buys_only_what_is_left(tmp_path: Path) -> None:
+    """The same command would begin a new ledger, and buy everything in it."""
+    identifiers = [str(number) for number in range(200, 260)]
+    output, ledger = tmp_path / "out.csv", tmp_path / "out.csv.ledger"
+    command = ("bulk", str(listed(tmp_path, *identifiers)), "-o", str(output), "--concurrency", "3")
+    with serve(simulator := Simulator(latency=0.05)) as base_url:
+        process = start(*command, env=live(base_url))
+        wait_until(lambda: simulator.total_billed > 10)
+        ledger.unlink()
+        done = finish(process)
+        again = oneauto(*advised(done.stderr), env=live(base_url), cwd=tmp_path)
+    assert (done.returncode, again.returncode) == (7, 0)
+    assert "the same command would buy once more whatever the ledger lacks" in done.stderr
+    assert dict(simulator.bills) == dict.fromkeys(identifiers, 1)
+    files = [tmp_path / "out.csv.partial", tmp_path / "out.rest.csv"]
+    both = [row for file in files for row in csv.DictReader(file.read_text().splitlines())]
+    assert sorted(row["evdb_vehicle_id"] for row in both) == identifiers
+
+
+def test_a_ledger_does_not_bear_the_name_of_the_ids_that_are_left(tmp_path: Path) -> None:
+    """They would be written over it."""
+    command = ("bulk", str(listed(tmp_path, "1")), "-o", str(tmp_path / "out.csv"))
+    for name in ("out.csv.rest.txt", "out.csv.rest.jsonl"):
+        done = oneauto(*command, "--simulate", "--ledger", str(tmp_path / name))
+        assert done.returncode == 2
+        assert "choose another name for --ledger" in done.stderr
+
+
+def test_the_ids_that_are_left_are_never_written_over_a_ledger(tmp_path: Path) -> None:
+    """Whatever put one there: they go beside it."""
+    books, taken = tmp_path / "books", tmp_path / "out.csv.rest.txt"
+    with serve(Simulator()) as base_url:
+        oneauto("lookup", "SIM-NAN", "--ledger", str(books), env=live(base_url))
+        books.replace(taken)
+        before = taken.read_bytes()
+        source = str(listed(tmp_path, "1", "2"))
+        done = oneauto(
+            "bulk", source, "-o", str(tmp_path / "out.csv"), "--no-ledger", "--max-calls", "1", env=live(base_url)
+        )
+    assert done.returncode == 4
+    assert taken.read_bytes() == before
+    assert "out.csv.rest-2.txt" in advised(done.stderr)[1]
+
+
+@pytest.mark.parametrize(("status", "said", "is_left"), [(401, "check the API key", True), (400, "refuses", False)])
+def test_why_something_was_not_bought_again_is_told(tmp_path: Path, status: int, said: str, is_left: bool) -> None:
+    """Its record is what is kept of it, which does not say; what will never be bought is not left, either."""
+    command = ("bulk", str(listed(tmp_path, "SIM-FALSE")), "-o", str(tmp_path / "out.csv"))
+    with serve(simulator := Simulator()) as base_url:
+        oneauto(*command, env=live(base_url))
+        simulator.fail_next(1, status)
+        done = oneauto(*command, "--refresh-failed", env=live(base_url))
+    (told,) = (line for line in done.stderr.splitlines() if line.startswith("not bought again: SIM-FALSE: "))
+    assert said in told
+    assert ("1 id is left" in done.stderr) is is_left
+
+
+@full
+@pytest.mark.parametrize("command", ["lookup", "bulk"])
+def test_what_was_paid_for_and_nobody_keeps_finds_another_place(tmp_path: Path, command: str) -> None:
+    """Standard output is full, and there is no ledger."""
+    given = ["1", "2"] if command == "lookup" else [str(listed(tmp_path, "1", "2")), "--no-ledger"]
+    with serve(simulator := Simulator()) as base_url, Path("/dev/full").open("wb") as device:
+        env = live(base_url) | {"TMPDIR": str(tmp_path)}
+        done = program(command, *given, "--concurrency", "2", env=env, stdout=device)
+    (kept,) = tmp_path.glob("oneauto-*.jsonl")
+    assert (done.returncode, str(kept) in done.stderr) == (1, True)
+    assert {record["evdb_vehicle_id"] for record in records(kept.read_text())} == set(simulator.bills)
+
+
+def test_what_a_cap_leaves_of_a_lookup_can_be_asked_for_alone() -> None:
+    """Without a ledger the same command would pay for the first ones again, and never reach the last."""
+    with serve(simulator := Simulator()) as base_url:
+        done = oneauto("lookup", "1", "2", "3", "--max-calls", "2", "--concurrency", "1", env=live(base_url))
+        again = oneauto(*advised(done.stderr), env=live(base_url))
+    assert (done.returncode, again.returncode) == (4, 0)
+    assert dict(simulator.bills) == {"1": 1, "2": 1, "3": 1}
+
+
+def test_an_output_with_a_dash_in_front_stays_a_file_in_what_is_advised(tmp_path: Path) -> None:
+    """In a command it would be an option."""
+    source = str(listed(tmp_path, "1", "SIM-502", "2"))
+    command = ("bulk", source, "--output=-x.csv", "--no-ledger", "--max-calls", "2", "--concurrency", "1")
+    with serve(simulator := Simulator()) as base_url:
+        done = oneauto(*command, env=live(base_url), cwd=tmp_path)
+        again = oneauto(*advised(done.stderr), env=live(base_url), cwd=tmp_path)
+    assert (again.returncode, dict(simulator.bills)["2"]) == (0, 1)
+
+
+@no_root
+def test_what_may_not_be_read_has_the_exit_code_of_what_it_is(tmp_path: Path) -> None:
+    """A ledger has 7 and a key 3, as when they are not there."""
+    for name in ("books", "key"):
+        (tmp_path / name).touch(mode=0o000)
+    assert oneauto("ledger", "show", str(tmp_path / "books")).returncode == 7
+    assert oneauto("lookup", "1", "--key-file", str(tmp_path / "key")).returncode == 3
+
+
+def test_a_comment_over_a_list_is_no_column_of_csv(tmp_path: Path) -> None:
+    """What stands behind the ids would be bought with them."""
+    source = tmp_path / "vans.csv"
+    source.write_text("# my vans\n101 # old\n#102\n103\n")
+    refused = oneauto("bulk", str(source), "--simulate")
+    done = oneauto("bulk", str(source), "--simulate", "--input-format", "lines")
+    assert (refused.returncode, "--input-format lines" in refused.stderr) == (2, True)
+    assert {record["evdb_vehicle_id"] for record in records(done.stdout)} == {"101", "103"}
+
+
+# The question.
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    return inside(monkeypatch, capsys)
+
+
+@pytest.fixture
+def paid_service(monkeypatch: pytest.MonkeyPatch, run: Run) -> Iterator[Simulator]:
+    """A simulator that the command line takes for a service that costs money, and a person who can be asked."""
+    monkeypatch.setattr(Settings, "is_live", True)
+    monkeypatch.setattr(commands, "_somebody_is_there", lambda: True)
+    monkeypatch.setenv("ONEAUTO_API_KEY", SIMULATOR_KEY)
+    with serve(simulator := Simulator()) as base_url:
+        monkeypatch.setenv("ONEAUTO_BASE_URL", base_url)
+        yield simulator
+
+
+def test_what_is_no_text_is_no_yes(
+    run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, paid_service: Simulator
+) -> None:
+    """A byte that the terminal's encoding does not have is told as any other answer that is none."""
+    noise = tmp_path / "noise"
+    noise.write_bytes(b"\xe9\n")
+    with noise.open(encoding="utf-8") as stream:
+        monkeypatch.setattr(sys, "stdin", stream)
+        code, _, stderr = run("bulk", str(listed(tmp_path, "1")), "-o", str(tmp_path / "out.csv"))
+    assert (code, "error: not agreed: nothing was sent" in stderr, paid_service.total_billed) == (2, True, 0)
+
+
+@posix
+def test_what_was_typed_before_the_estimate_is_no_yes_to_it(
+    run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, paid_service: Simulator
+) -> None:
+    """It waits in the terminal, and is dropped; what is typed then counts."""
+    master, slave = os.openpty()
+    os.write(master, b"y\n")
+    with open(slave, encoding="utf-8") as terminal:  # noqa: PTH123  # a descriptor, and no path
+
+        class Person:
+            """Says no once it is asked."""
+
+            def fileno(self) -> int:
+                return slave
+
+            def readline(self) -> str:
+                os.write(master, b"n\n")
+                return terminal.readline()
+
+        monkeypatch.setattr(sys, "stdin", Person())
+        code, _, stderr = run("bulk", str(listed(tmp_path, "1")), "-o", str(tmp_path / "out.csv"))
+    os.close(master)
+    assert (code, "not agreed" in stderr, paid_service.total_billed) == (2, True, 0)
+
+
+def test_nobody_is_told_of_a_yes_who_was_never_asked(run: Run, tmp_path: Path, paid_service: Simulator) -> None:
+    """The plan had nothing to buy; an answer that cost nothing and is of no use is asked for again all the same."""
+    command = ("bulk", str(listed(tmp_path, "1")), "-o", str(tmp_path / "out.csv"), "--max-age", "0.2")
+    run(*command, "--max-calls", "1")
+    time.sleep(0.3)
+    code, _, stderr = run(*command, "--max-calls", "1")
+    assert code == 4
+    assert "allow more with --max-calls or --max-cost, and " in stderr
+
+
+# Signals.
+
+
+@posix
+@full
+def test_a_signal_before_the_run_ends_it_with_130_though_nobody_can_be_told(tmp_path: Path) -> None:
+    """Standard error takes nothing, and no half-made file is left."""
+    reader, writer = os.pipe()
+    with Path("/dev/full").open("wb") as device:
+        process = start("bulk", "-", "-o", str(tmp_path / "out.csv"), "--simulate", stdin=reader, stderr=device)
+        time.sleep(1.0)  # it waits for its input then; earlier, the signal meets what is being loaded
+        process.send_signal(signal.SIGTERM)
+        assert finish(process).returncode == 130
+    for end in (reader, writer):
+        os.close(end)
+    assert not list(tmp_path.iterdir())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import csv
 import os
 import shlex
@@ -26,8 +27,10 @@ from support.cli import (
     wait_until,
 )
 
+from oneauto_async import OneAutoClient
 from oneauto_async._cli import commands
 from oneauto_async._cli.reaching import Settings
+from oneauto_async.ledger import SqliteLedger
 from oneauto_async.testing import SIMULATOR_KEY, Simulator, serve
 
 full = pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
@@ -95,6 +98,20 @@ def test_why_something_was_not_bought_again_is_told(tmp_path: Path, status: int,
     (told,) = (line for line in done.stderr.splitlines() if line.startswith("not bought again: SIM-FALSE: "))
     assert said in told
     assert ("1 id is left" in done.stderr) is is_left
+
+
+def test_nothing_is_bought_again_once_a_refused_key_has_stopped_the_run(tmp_path: Path) -> None:
+    """It would only be refused again; what is kept stays the record."""
+    books = ("--ledger", str(tmp_path / "books"))
+    with serve(simulator := Simulator()) as base_url:
+        oneauto("bulk", str(listed(tmp_path, "SIM-FALSE")), *books, env=live(base_url))
+        simulator.fail_next(1, 401)
+        source = str(listed(tmp_path, "new", "SIM-FALSE"))
+        done = oneauto("bulk", source, *books, "--refresh-failed", "--concurrency", "1", env=live(base_url))
+    assert (done.returncode, simulator.requests["SIM-FALSE"]) == (3, 1)
+    assert "2 ids are left" in done.stderr
+    kept = {record["evdb_vehicle_id"]: record["outcome"] for record in records(done.stdout)}
+    assert kept == {"new": "failed", "SIM-FALSE": "failed"}
 
 
 @full
@@ -177,6 +194,29 @@ def test_what_is_no_text_is_no_yes(
         monkeypatch.setattr(sys, "stdin", stream)
         code, _, stderr = run("bulk", str(listed(tmp_path, "1")), "-o", str(tmp_path / "out.csv"))
     assert (code, "error: not agreed: nothing was sent" in stderr, paid_service.total_billed) == (2, True, 0)
+
+
+def test_a_yes_holds_whatever_others_buy_meanwhile(
+    run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, paid_service: Simulator
+) -> None:
+    """It is about this run; what another one pays for on the same ledger takes nothing from it."""
+    ledger = tmp_path / "books"
+
+    class Busy:
+        """Says yes, when another run has bought more than this one was agreed to."""
+
+        def readline(self) -> str:
+            async def buy() -> None:
+                async with OneAutoClient(ledger=SqliteLedger(ledger)) as client:
+                    await client.lookup_many(["11", "12", "13"])
+
+            asyncio.run(buy())
+            return "y\n"
+
+    monkeypatch.setattr(sys, "stdin", Busy())
+    code, _, stderr = run("bulk", str(listed(tmp_path, "1", "2")), "--ledger", str(ledger))
+    assert "most it can cost: 2 answers" in stderr
+    assert (code, paid_service.total_billed) == (0, 5)
 
 
 @posix

@@ -19,7 +19,7 @@ from support.ledgers import answer, doubt, entries_of, failure, key, nothing_kno
 from oneauto_async import LedgerError, SystemClock
 from oneauto_async.ledger import Busy, Claim, Entry, HeldInDoubt, Kept, Ledger, MemoryLedger, SqliteLedger, Terms
 from oneauto_async.ledger._groups import Done, Groups
-from oneauto_async.ledger._pace import FEW, Timing
+from oneauto_async.ledger._pace import FEW, Pace, Timing
 from oneauto_async.ledger._sqlite.portions import LARGEST, portions
 from oneauto_async.ledger.records import Limit, OverBudget
 
@@ -271,3 +271,14 @@ async def until_at_work(disk: Disk) -> None:
         if not disk.at_work:
             await asyncio.sleep(0)
     assert disk.at_work
+
+
+def test_one_group_that_had_to_wait_says_little_of_the_disk() -> None:
+    """Another program had the file for a minute: the lines after it are divided as before."""
+    pace = Pace()
+    for _ in range(20):
+        pace.learn(Timing(fixed=0.001, orders=0.004), FEW)
+    before = pace.together(1000)
+    pace.learn(Timing(fixed=60.0, orders=0.004), FEW)
+
+    assert pace.together(1000) == before == FEW

@@ -72,12 +72,17 @@ def bare(status: int, body: bytes = b"") -> bytes:
 # Hooks of an httpx client that was given.
 
 
+class Unusual(BaseException):
+    """What no ``except Exception`` sees, as the failure of a test."""
+
+
+@pytest.mark.parametrize("failure", [KeyError, Unusual])
 @asynchronous
-async def test_a_hook_that_fails_on_an_answer_does_not_lose_it() -> None:
+async def test_a_hook_that_fails_on_an_answer_does_not_lose_it(failure: type[BaseException]) -> None:
     """It came whole and is paid for: it is returned, and kept in the ledger."""
 
     async def hook(response: httpx.Response) -> None:
-        raise KeyError("x-trace-id")
+        raise failure("x-trace-id")
 
     simulator, ledger = Simulator(), MemoryLedger()
     with serve(simulator) as address:

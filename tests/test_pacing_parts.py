@@ -373,6 +373,21 @@ def test_a_lost_rate_comes_back_with_a_few_calls() -> None:
     assert factors[int(IN_A_ROW) :] == [2.0] * (16 - int(IN_A_ROW))
 
 
+def test_a_pause_right_behind_a_refusal_counts_on_a_long_way_as_well() -> None:
+    """Calls arrive when they have been under way for half a round trip, and pauses are known by when they leave."""
+    history, rate, burst, pace = History(), 100.0, 1.0, 110.0
+    history.heard(0.4)
+    until_refused = math.ceil(burst / (1.0 - rate / pace))
+    leaving = [0.0, *(0.4 + number / pace for number in range(until_refused + 1))]
+    for number, left in enumerate(leaving):
+        call = Grant(number, left)
+        call.fate = Fate.REFUSED if left in {leaving[0], leaving[-1]} else Fate.ACCEPTED
+        history.add(call)
+    history.pause(0.01, 0.4)
+
+    assert measure(history, call).high >= rate
+
+
 def test_whoever_was_refused_every_call_needs_few_accepted_ones_to_know_that_others_have_left() -> None:
     """Three in a row would hardly come by chance then, whatever the key allowed a moment ago."""
     steps = Steps()

@@ -134,7 +134,12 @@ class History:
 
     def arrival(self, call: Grant) -> float:
         """Return when a call reached the gateway, as nearly as can be known."""
-        return call.left + self._fastest / 2.0
+        return call.left + self.outward
+
+    @property
+    def outward(self) -> float:
+        """Seconds from a call's leaving to its arrival, as nearly as can be known."""
+        return self._fastest / 2.0
 
     def newest_first(self) -> Iterator[Grant]:
         """Walk back through the calls that may have reached the gateway, from the one that left last."""

@@ -122,7 +122,9 @@ class _Walk:
         noise = self.history.noise
         apart = self.end - arrival
         # Tokens that ran over were never taken: time in which that may have happened says nothing of the most there is.
-        counted = apart - self.history.paused(arrival, self.end) - self.overflow - self._overflow_since(arrival) - noise
+        outward = self.history.outward  # a pause is known by when calls left
+        paused = self.history.paused(arrival - outward, self.end - outward)
+        counted = apart - paused - self.overflow - self._overflow_since(arrival) - noise
         # Of calls that left together nobody knows which came first: too near, they tell only what cannot be exceeded.
         low = (self.accepted - self.unsure - 1) / (apart + noise) if apart > APART * noise else 0.0
         return Interval(max(0.0, low), (self.accepted + 1) / counted if counted > 0 else math.inf)

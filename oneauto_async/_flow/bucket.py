@@ -75,6 +75,7 @@ class TokenBucket:
         self._cushion = min((burst - 1.0) / 2.0, 0.1 + JITTER * rate)
         self._level = self._capacity
         self._filled_at = -math.inf
+        self._there, self._there_at = self._capacity, -math.inf  # by what has left, and may have run over meanwhile
         self._last_full = -math.inf
         self._before_first = 0  # calls granted since it was full, as long as none of them has left
         self._spacing = _Spacing(self._period) if burst == 1 else None
@@ -103,7 +104,11 @@ class TokenBucket:
 
     def level(self, now: float) -> float:
         """Return the tokens there are at ``now``."""
-        return min(self._most, self._level + (now - self._filled_at) * self.rate)
+        return min(self._most, self._level + (now - self._filled_at) * self.rate, self._left(now))
+
+    def _left(self, now: float) -> float:
+        """Return the tokens there are, by the calls that have left: what came in while others were held up ran over."""
+        return min(self._capacity, self._there + (now - self._there_at) * self.rate)
 
     def delay(self, now: float) -> float:
         """Return the seconds from ``now`` until there is a whole token; 0 if there is one."""
@@ -138,7 +143,10 @@ class TokenBucket:
         """
         if self._spacing is not None:
             self._filled_at = max(self._filled_at, granted + self._spacing.lateness(sent - granted))
-        elif self._before_first:
+            return
+        now = max(sent, self._there_at)
+        self._there, self._there_at = self._left(now) - 1.0, now
+        if self._before_first:
             now = max(sent, self._filled_at)
             self._level = min(self.level(now), self._capacity - self._before_first + (now - sent) * self.rate)
             self._filled_at, self._before_first = now, 0
@@ -151,6 +159,7 @@ class TokenBucket:
     def doubt(self, now: float) -> None:
         """Learn that the limit seems to hold again: the tokens not used meanwhile may have been taken by others."""
         self._level, self._filled_at = min(self.level(now), UNDOUBTED * self.rate), now
+        self._there, self._there_at = min(self._left(now), self._level), now
 
     def drain(self, now: float, *, was_early: bool) -> None:
         """Learn that the gateway's bucket is empty, as it is at every 429, and restore the cushion.
@@ -163,6 +172,7 @@ class TokenBucket:
         if was_early:
             self._cushion = min((self._burst - 1.0) / 2.0, self._cushion + 1.0)
         self._level, self._filled_at = min(self.level(now), -self._cushion), now
+        self._there, self._there_at = min(self._left(now), 0.0), now
         self._before_first = 0
         if self._spacing is not None and was_early:
             self._spacing.widen()

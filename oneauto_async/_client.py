@@ -241,7 +241,7 @@ class OneAutoClient:
         if self._loop is None:
             self._loop = asyncio.get_running_loop()
         self._require_own_loop()
-        if self._flights.are_flown_by(asyncio.current_task()):
+        if self._flights.are_around():
             raise ClientClosedError("a lookup cannot wait for its own end: close the client from elsewhere")
         if self._closing is None:
             self._closing = self._loop.create_task(self._close(), name="oneauto close")

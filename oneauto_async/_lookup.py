@@ -219,6 +219,8 @@ class Lookup(Generic[T]):
 
     def _ended(self, attempted: Attempted, asked: float) -> Ended:
         """Judge what came, and tell the governor and whoever watches."""
+        if isinstance(attempted, Reply) and self.record is not None:
+            self.doubts += self.record.was_sent  # by a transport that sent it again; this is the answer to one of two
         self.record = None
         self.last = ended = self._judge(attempted)
         self._tell_governor(self.grant, ended)

@@ -8,9 +8,9 @@ import os
 import shlex
 import signal
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support.cli import (
@@ -32,6 +32,7 @@ from oneauto_async._cli import commands
 from oneauto_async._cli.reaching import Settings
 from oneauto_async.ledger import SqliteLedger
 from oneauto_async.testing import SIMULATOR_KEY, Simulator, serve
+from oneauto_async.testing._gateway import SimulatedAnswer
 
 full = pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
 no_root = pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="whoever is root may read everything")
@@ -125,6 +126,51 @@ def test_what_was_paid_for_and_nobody_keeps_finds_another_place(tmp_path: Path, 
     (kept,) = tmp_path.glob("oneauto-*.jsonl")
     assert (done.returncode, str(kept) in done.stderr) == (1, True)
     assert {record["evdb_vehicle_id"] for record in records(kept.read_text())} == set(simulator.bills)
+
+
+def test_what_an_earlier_run_has_bought_is_not_bought_again_by_the_advice(tmp_path: Path) -> None:
+    """The ledger was away for a while; of what this run did not come to it has half."""
+    half, all_of_them = ([str(number) for number in range(300, end)] for end in (320, 340))
+    ledger = tmp_path / "books"
+    with serve(simulator := Simulator(latency=0.05)) as base_url:
+        oneauto("bulk", str(listed(tmp_path, *half)), "--ledger", str(ledger), env=live(base_url))
+        source = str(listed(tmp_path, *all_of_them[::-1]))
+        process = start("bulk", source, "--ledger", str(ledger), "--concurrency", "2", env=live(base_url))
+        wait_until(lambda: simulator.total_billed > 24)
+        ledger.rename(tmp_path / "away")
+        done = finish(process)
+        (tmp_path / "away").rename(ledger)
+        again = oneauto(*advised(done.stderr), env=live(base_url))
+    assert (done.returncode, again.returncode) == (7, 0)
+    assert dict(simulator.bills) == dict.fromkeys(all_of_them, 1)
+
+
+@posix
+def test_of_what_is_left_only_what_is_of_no_use_is_bought_again(tmp_path: Path) -> None:
+    """Some are kept and of no use, others were not come to, and may be kept: no one lookup is right for all of them."""
+    kept = [str(number) for number in range(400, 440)]
+    books = ("--ledger", str(tmp_path / "books"))
+    with serve(simulator := Simulator(latency=0.05)) as base_url:
+        oneauto("bulk", str(listed(tmp_path, "SIM-FALSE", *kept)), *books, env=live(base_url))
+        new = [str(number) for number in range(500, 540)]
+        source = str(listed(tmp_path, "SIM-FALSE", *new, *kept))
+        process = start("bulk", source, *books, "--refresh-failed", "--concurrency", "2", env=live(base_url))
+        wait_until(lambda: simulator.total_billed > 50)
+        process.send_signal(signal.SIGINT)
+        done = finish(process)
+    assert done.returncode == 130
+    assert "run bulk with --refresh-failed for them alone" in done.stderr
+    assert "lookup --refresh" not in done.stderr
+
+
+def test_without_a_ledger_the_advice_for_standard_output_can_be_followed(tmp_path: Path) -> None:
+    """A lookup has no option to keep none."""
+    source = str(listed(tmp_path, "1", "2", "3"))
+    with serve(simulator := Simulator()) as base_url:
+        done = oneauto("bulk", source, "--no-ledger", "--max-calls", "2", "--concurrency", "1", env=live(base_url))
+        again = oneauto(*advised(done.stderr), env=live(base_url))
+    assert (done.returncode, again.returncode) == (4, 0)
+    assert dict(simulator.bills) == {"1": 1, "2": 1, "3": 1}
 
 
 def test_what_a_cap_leaves_of_a_lookup_can_be_asked_for_alone() -> None:
@@ -244,13 +290,26 @@ def test_what_was_typed_before_the_estimate_is_no_yes_to_it(
     assert (code, "not agreed" in stderr, paid_service.total_billed) == (2, True, 0)
 
 
-def test_nobody_is_told_of_a_yes_who_was_never_asked(run: Run, tmp_path: Path, paid_service: Simulator) -> None:
-    """The plan had nothing to buy; an answer that cost nothing and is of no use is asked for again all the same."""
-    command = ("bulk", str(listed(tmp_path, "1")), "-o", str(tmp_path / "out.csv"), "--max-age", "0.2")
-    run(*command, "--max-calls", "1")
-    time.sleep(0.3)
-    code, _, stderr = run(*command, "--max-calls", "1")
-    assert code == 4
+class Unusable(Simulator):
+    """A simulator whose answers are free, and no JSON."""
+
+    def _special(self, call: Any) -> SimulatedAnswer | None:
+        return SimulatedAnswer(status=206, body=b"no JSON")
+
+
+def test_nobody_is_told_of_a_yes_who_was_never_asked(
+    run: Run, tmp_path: Path, paid_service: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the plan the ledger has all; a kept answer that cost nothing and does not fit is asked for again all the same.
+
+    That needs leave, which nobody was asked for, and so a cap is what to add.
+    """
+    command = ("bulk", str(listed(tmp_path, "1")), "-o", str(tmp_path / "out.csv"))
+    with serve(Unusable()) as base_url:
+        monkeypatch.setenv("ONEAUTO_BASE_URL", base_url)
+        run(*command, "--max-calls", "1")
+        code, _, stderr = run(*command)
+    assert (code, "[y/N]" in stderr) == (4, False)
     assert "allow more with --max-calls or --max-cost, and " in stderr
 
 
@@ -264,7 +323,7 @@ def test_a_signal_before_the_run_ends_it_with_130_though_nobody_can_be_told(tmp_
     reader, writer = os.pipe()
     with Path("/dev/full").open("wb") as device:
         process = start("bulk", "-", "-o", str(tmp_path / "out.csv"), "--simulate", stdin=reader, stderr=device)
-        time.sleep(1.0)  # it waits for its input then; earlier, the signal meets what is being loaded
+        os.write(writer, b"1\n" * 100_000)  # more than a pipe holds: it has been loaded, and reads
         process.send_signal(signal.SIGTERM)
         assert finish(process).returncode == 130
     for end in (reader, writer):

@@ -22,6 +22,7 @@ from oneauto_async import (
     NotSentReason,
     OneAutoClient,
     RetryPolicy,
+    Timeouts,
 )
 from oneauto_async.errors import LedgerError
 from oneauto_async.events import Event, LookupEnded
@@ -308,6 +309,127 @@ async def test_what_goes_another_way_after_a_refused_connection_may_be_charged(u
     assert len(sent) == 1
 
 
+async def loses(request: httpx.Request) -> httpx.Response:
+    """Send a request the other way, where no answer comes from."""
+    await asyncio.sleep(0.2)
+    raise httpx.ReadTimeout("no answer", request=request)
+
+
+@asynchronous
+async def test_what_goes_another_way_after_an_answer_for_nothing_may_be_charged() -> None:
+    """Ours was told 503; of what was sent then nothing is known."""
+    async with giving(bare(503)) as (url, _):
+        async with OneAutoClient("k" * 20, base_url=url, transport=Failover(loses)) as client:
+            outcome = await client.lookup(1)
+    assert isinstance(outcome, InDoubt)
+    assert (outcome.receipt.attempts, outcome.receipt.doubts) == (1, 1)
+
+
+@asynchronous
+async def test_what_is_on_another_way_when_its_lookup_is_cancelled_is_in_doubt() -> None:
+    """Once the client closes, nobody will ever hear of it."""
+    async with giving(bare(503)) as (url, seen):
+        async with OneAutoClient("k" * 20, base_url=url, transport=Failover(loses)) as client:
+            asking = asyncio.create_task(client.lookup(1))
+            while not seen:  # noqa: ASYNC110  # the server tells nobody
+                await asyncio.sleep(0.005)
+            await asyncio.sleep(0.05)
+            asking.cancel()
+            await asyncio.gather(asking, return_exceptions=True)
+        (outcome,) = client.unclaimed
+    assert isinstance(outcome, InDoubt)
+
+
+class Impatient(Failover):
+    """Gives our transport a moment to find a connection, and then asks elsewhere."""
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        try:
+            async with asyncio.timeout(0.1):
+                return await self.transport.handle_async_request(request)
+        except TimeoutError:
+            return await self.elsewhere.handle_async_request(request)
+
+
+@asynchronous
+async def test_whatever_ended_our_try_another_way_may_be_charged(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Here the time that a transport around it allows: ours would have been sent nowhere."""
+
+    async def never(*_: object, **__: object) -> None:
+        await asyncio.sleep(60)
+
+    monkeypatch.setattr(HTTP11Transport, "fetch", never)
+    async with OneAutoClient("k" * 20, base_url="http://127.0.0.1:9", transport=Impatient(loses)) as client:
+        outcome = await client.lookup(1)
+    assert isinstance(outcome, InDoubt)
+    assert outcome.receipt.attempts == 1
+
+
+class Spoiler(Wrapper):
+    """Adds a header that cannot be sent."""
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        request.headers["x-trace"] = "one\ntwo"
+        return await self.transport.handle_async_request(request)
+
+
+@asynchronous
+async def test_what_cannot_be_sent_is_in_no_doubt_behind_a_wrapper() -> None:
+    """Our transport refuses it, and nobody else has it."""
+    async with OneAutoClient("k" * 20, base_url="http://127.0.0.1:9", transport=Spoiler()) as client:
+        outcome = await client.lookup(1)
+    assert isinstance(outcome, Failed)
+    assert (outcome.receipt.billing, outcome.receipt.doubts) == (Billing.NOT_BILLED, 0)
+
+
+class Heir(HTTP11Transport):
+    """Is ours, and asks elsewhere after a 503."""
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        response = await super().handle_async_request(request)
+        if response.status_code != 503:
+            return response
+        return httpx.Response(200, json={"success": True, "result": {}})
+
+
+@asynchronous
+async def test_what_is_made_of_our_transport_may_answer_for_itself() -> None:
+    """Its answer is the one that counts, not what ours had heard before."""
+    async with giving(bare(503)) as (url, _), OneAutoClient("k" * 20, base_url=url, transport=Heir()) as client:
+        assert isinstance(await client.lookup(1), Found)
+
+
+@asynchronous
+async def test_an_answer_to_the_second_of_two_requests_leaves_a_doubt_about_the_first() -> None:
+    """It is paid for, and the one that was never answered may be as well: a budget counts both."""
+    async with giving(b"", bare(200, b'{"success":true,"result":{}}')) as (url, _):
+        async with OneAutoClient("k" * 20, base_url=url, transport=Stubborn()) as client:
+            outcome = await client.lookup(1)
+    assert isinstance(outcome, Found)
+    assert (outcome.receipt.billing, outcome.receipt.doubts, outcome.receipt.charges) == (Billing.BILLED, 1, 2)
+
+
+@asynchronous
+async def test_a_whole_answer_is_kept_though_its_hook_is_too_slow_for_the_client_that_closes() -> None:
+    """The time for what is under way ends while the hook still looks at it."""
+
+    async def hook(response: httpx.Response) -> None:
+        asyncio.get_running_loop().call_soon(looked_at.set)
+        await asyncio.sleep(60)
+
+    looked_at, hooks = asyncio.Event(), {"response": [hook]}
+    answer = bare(200, b'{"success":true,"result":{}}')
+    async with (
+        giving(answer) as (url, _),
+        httpx.AsyncClient(transport=HTTP11Transport(), event_hooks=hooks) as http_client,
+        OneAutoClient("k" * 20, base_url=url, http_client=http_client, timeouts=Timeouts(drain=0.1)) as client,
+    ):
+        asking = asyncio.create_task(client.lookup(1))
+        await looked_at.wait()
+        await client.aclose()
+        assert isinstance(await asking, Found)
+
+
 @asynchronous
 async def test_the_answer_that_comes_another_way_is_the_answer() -> None:
     """Our transport had one already, which was free, and the one that was paid for came after it."""
@@ -340,12 +462,13 @@ async def test_a_whole_answer_is_kept_though_its_hook_is_cancelled() -> None:
             assert isinstance(await client.lookup(1), Found)
 
 
+@pytest.mark.parametrize("by_child", [False, True])
 @asynchronous
-async def test_a_lookup_cannot_close_the_client_that_it_belongs_to() -> None:
+async def test_a_lookup_cannot_close_the_client_that_it_belongs_to(by_child: bool) -> None:
     """Each would wait for the other's end; the client stays open, and can be closed from elsewhere."""
 
     async def handler(request: httpx.Request) -> httpx.Response:
-        await client.aclose()
+        await (asyncio.gather(client.aclose()) if by_child else client.aclose())
         raise AssertionError("not reached")
 
     async with OneAutoClient("k", base_url="https://x.invalid", transport=httpx.MockTransport(handler)) as client:

@@ -39,6 +39,7 @@ class Book:
         trouble: why the sink takes no more.
         first_problem: the record of the first failure, to show as an example.
         refusal: why the first of those was not bought again that were to be.
+        unbought: the ids that were to be bought again, and can be still: the ledger has something of each.
     """
 
     def __init__(self, rows: Sequence[str], sink: Sink) -> None:
@@ -57,7 +58,7 @@ class Book:
         self._rows = rows
         self._first_rows: dict[str, int] = {}
         self._more_rows: dict[str, list[int]] = {}
-        self._unbought: set[str] = set()
+        self.unbought: set[str] = set()
         self._refused_for_good: set[str] = set()
         self._settled = bytearray(len(rows))
         for row, identifier in enumerate(rows):
@@ -104,7 +105,7 @@ class Book:
         """Write the records of what is kept of an id that was to be bought again, unless it was."""
         if self._settled[self._first_rows[outcome.evdb_vehicle_id]] == _OPEN:
             if outcome.evdb_vehicle_id not in self._refused_for_good:
-                self._unbought.add(outcome.evdb_vehicle_id)
+                self.unbought.add(outcome.evdb_vehicle_id)
             self.take(outcome)
 
     def note_refusal(self, outcome: NotSent | Failed) -> None:
@@ -120,7 +121,7 @@ class Book:
         return [identifier for identifier, row in self._first_rows.items() if self._is_left(identifier, row)]
 
     def _is_left(self, identifier: str, row: int) -> bool:
-        return self._settled[row] in {_OPEN, _OWED} or identifier in self._unbought
+        return self._settled[row] in {_OPEN, _OWED} or identifier in self.unbought
 
     def has_answer(self, identifier: str) -> bool:
         """Tell whether the record of an id holds an answer, or what was paid for and is of no use."""

@@ -275,7 +275,7 @@ class _Reader:
             if alike:
                 return alike[0]
         if is_heading and len(names) == 1 and names[0].startswith("#"):
-            hint = "if it is a comment, add --input-format lines; if it is a heading, name it with --column"
+            hint = "remove it, or add --input-format lines; if it is a heading, name it with --column"
             raise RefusedError(f"{self.name}: {names[0]!r} is no comment in CSV: {hint}")
         if is_heading and len(names) == 1 and any(map(str.isdigit, names[0])):
             hint = "if it is an id, add --input-format lines; if it is a heading, name it with --column"

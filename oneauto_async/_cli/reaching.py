@@ -27,7 +27,10 @@ if TYPE_CHECKING:
     from ..endpoints import Endpoint
     from ..models import BidirectionalCharging
 
-__all__ = ["Settings", "client_for", "planning_client", "require_key"]
+__all__ = ["NO_LEDGER", "Settings", "client_for", "planning_client", "require_key"]
+
+NO_LEDGER = "--no-ledger"
+"""The option of `bulk` that keeps none."""
 
 NO_KEY = (
     "no API key: set ONEAUTO_API_KEY, or ONEAUTO_API_KEY_FILE to a file that holds it, or give --key-file FILE; "
@@ -83,7 +86,7 @@ class Settings:
         flags = {
             "--simulate": self.simulate,
             "--sandbox": self.sandbox,
-            "--no-ledger": self.purse.declines_ledger,
+            NO_LEDGER: self.purse.declines_ledger,
         }
         return [
             *(f"{name}={value}" for name, value in named.items() if value is not None),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from ..errors import Billing
 from .outputs import FileSink, unused
 from .progress import counted, printable
+from .reaching import NO_LEDGER
 from .records import OUTCOMES
 
 if TYPE_CHECKING:
@@ -193,11 +194,17 @@ def is_run_alone(job: Job) -> bool:
 def _alone(job: Job, rest: Path | None) -> str:
     """Return how to ask for the ids that are left, whether or not there is a file of them."""
     count = len(job.book.left())
-    if rest is None and count > MOST_TYPED:
+    if rest is None and (count > MOST_TYPED or _are_left_in_two_ways(job)):
         which = "without a record, or with one that is not_sent, or failed and not billed"
         wishes = " with --refresh-failed" if job.settings.purse.refresh_failed else ""
         return f"run bulk{wishes} for them alone ({which})"
     return f"run `{_for_the_rest(job, rest)}` for {'it' if count == 1 else 'them'} alone"
+
+
+def _are_left_in_two_ways(job: Job) -> bool:
+    """Tell whether some ids are to be bought again, and others may be kept: no one lookup is right for all of them."""
+    is_cut_short = job.was_interrupted or job.ledger_failed or bool(job.fault or job.book.trouble)
+    return is_cut_short and 0 < len(job.book.unbought) < len(job.book.left())
 
 
 def _for_the_rest(job: Job, rest: Path | None) -> str:
@@ -205,8 +212,9 @@ def _for_the_rest(job: Job, rest: Path | None) -> str:
     purse = job.settings.purse
     books = [] if purse.ledger is None else [f"--ledger={purse.ledger}"]
     if rest is None:
-        wishes = [] if purse.ledger is None else ["--refresh"]
-        command = ["lookup", *wishes, *books, *job.settings.options, "--", *job.book.left()]
+        wishes = ["--refresh"] if job.book.unbought else [] if purse.max_age is None else [f"--max-age={purse.max_age}"]
+        options = [option for option in job.settings.options if option != NO_LEDGER]  # a lookup keeps none by itself
+        command = ["lookup", *wishes, *books, *options, "--", *job.book.left()]
         return shlex.join(["oneauto-async", *command])
     assert job.output is not None
     onward = unused(job.output.with_name(f"{job.output.stem}.rest{job.output.suffix}"))

@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Hashable
+from contextvars import ContextVar
 from typing import Any, Protocol, TypeAlias
 
 import attrs
@@ -119,6 +120,9 @@ class Ticket:
     payer: Meter | None
     pursue: Callable[[], Pursuit]
 
+
+_WITHIN: ContextVar[Flight | None] = ContextVar("oneauto_flight", default=None)
+"""The flight that is flown here; the tasks it starts inherit it."""
 
 _LEFT = Meter(0)
 """The payer of a flight that ends: whoever joins it now is a guest."""
@@ -290,6 +294,7 @@ class Flights:
         self._end(flight)
 
     async def _fly(self, flight: Flight) -> None:
+        _WITHIN.set(flight)
         try:
             outcome = await flight.pursuit.run(flight)
         except asyncio.CancelledError:
@@ -349,9 +354,10 @@ class Flights:
         flight.make_way()
         return seats
 
-    def are_flown_by(self, task: asyncio.Task[Any] | None) -> bool:
-        """Tell whether a task is that of a flight."""
-        return any(flight.task is task for flight in self._all())
+    def are_around(self) -> bool:
+        """Tell whether this is called from within a flight, or from a task that one has started."""
+        flight = _WITHIN.get()
+        return flight is not None and not flight.landed and flight in self._all()
 
     def _all(self) -> list[Flight]:
         return [*self._flying.values(), *self._leaving]

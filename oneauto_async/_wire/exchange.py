@@ -102,11 +102,13 @@ class Exchange:
             if transport is not None:
                 await transport.fetch(mould.origin, mould.head(vehicle_id), self._seconds, record)
             else:
-                await self._through_httpx(mould.request(vehicle_id, self._seconds, record), record)
+                await self._heard(mould.request(vehicle_id, self._seconds, record), record)
         except _FAILURES as error:
             failure = self._failure(error, record)
+            if self._may_be_sent_elsewhere(record, mould):
+                return Lost(text=failure.text)
         except asyncio.CancelledError:
-            if record.stage is not Stage.COMPLETE:
+            if record.stage is not Stage.COMPLETE or self._may_be_sent_elsewhere(record, mould):
                 raise
             put_off_cancelling()  # the whole answer is there, and paid for
         except (GeneratorExit, KeyboardInterrupt, SystemExit):
@@ -120,7 +122,7 @@ class Exchange:
             assert failure is not None
             return failure
         if record.was_sent and charge_of(record.status) is Billing.NOT_BILLED:
-            return Lost(text=f"sent twice, and answered once: HTTP {record.status}; the first may have been charged")
+            return Lost(text=f"only the second of two requests was answered, with HTTP {record.status}")
         headers, body = record.headers, record.body
         if self._mask.may_be_in(headers, body):
             headers, body = self._mask.headers(headers), await self._mask.body(body)
@@ -131,6 +133,19 @@ class Exchange:
     def _cast(self, endpoint: Endpoint[Any]) -> Mould:
         mould = self._moulds[endpoint] = Mould.cast(endpoint, self._base_url, self._key)
         return mould
+
+    def _may_be_sent_elsewhere(self, record: FlightRecord, mould: Mould) -> bool:
+        """Tell whether a transport around ours may have gone another way after an answer that cost nothing."""
+        if record.stage is not Stage.COMPLETE or record.status is None or charge_of(record.status) is Billing.BILLED:
+            return False
+        return type(self._client._transport_for_url(mould.url)) is not HTTP11Transport
+
+    async def _heard(self, request: httpx.Request, record: FlightRecord) -> None:
+        try:
+            await self._through_httpx(request, record)
+        except BaseException as error:
+            record.hear(error)
+            raise
 
     async def _through_httpx(self, request: httpx.Request, record: FlightRecord) -> None:
         """Send the full way: hooks, logs, mounts and mocks see the request, and any transport may be under it."""
@@ -145,8 +160,7 @@ class Exchange:
             record.assume_sent(self._clock.monotonic())
         async with asyncio.timeout(self._timeouts.attempt):
             response = await self._client.send(request, stream=True, auth=None, follow_redirects=False)
-            is_ours = isinstance(transport, HTTP11Transport) or response.extensions.get(EXTENSION) is record
-            if record.stage is not Stage.COMPLETE or not is_ours:
+            if record.stage is not Stage.COMPLETE or response.extensions.get(EXTENSION) is not record:
                 await receive(response, record)  # else our transport has put the whole response there
 
     def _tracer(self, record: FlightRecord) -> Callable[[str, dict[str, Any]], Awaitable[None]]:

@@ -91,7 +91,7 @@ class HTTP11Transport(httpx.AsyncBaseTransport):
         record = request.extensions.get(EXTENSION)
         if record is None:
             record = request.extensions[EXTENSION] = FlightRecord()
-        is_wrapped = record.is_assumed
+        is_wrapped = record.is_assumed or type(self) is not HTTP11Transport
         if record.stage is not Stage.NOT_SENT:
             record.send_again()
         if stock_transport_is_mocked():
@@ -101,9 +101,9 @@ class HTTP11Transport(httpx.AsyncBaseTransport):
         timeouts = request.extensions.get("timeout", {})
         try:
             reader = await self.fetch(origin_of(request.url), request_head(request), timeouts, record)
-        except httpx.TransportError:
-            if is_wrapped and record.stage is Stage.NOT_SENT:  # whoever is around this may send by another way now
-                record.assume_sent(asyncio.get_running_loop().time())
+        except BaseException as error:
+            if is_wrapped and record.stage is Stage.NOT_SENT:
+                record.let_go(error, asyncio.get_running_loop().time())
             raise
         response = _response(reader, record)
         response.extensions[EXTENSION] = record  # tells it from one that somebody else returns in its place

@@ -46,6 +46,7 @@ class FlightRecord:
         is_kept: the transport writes this record; else only its exceptions tell how far a request got.
         stage: how far it has got.
         is_assumed: it counts as sent because somebody else has it, who may send without a word.
+        let_go_by: what our transport has raised without having sent it, where somebody around it may send it now.
         was_sent: it had left, and may have been charged, before it was sent once more.
         sent_at: the moment on the event loop's clock when its bytes left, or ``None`` before.
         bytes_sent: how many bytes were written.
@@ -61,6 +62,7 @@ class FlightRecord:
     is_kept: bool = False
     stage: Stage = NOT_SENT
     is_assumed: bool = False
+    let_go_by: BaseException | None = attrs.field(default=None, repr=False)
     was_sent: bool = False
     sent_at: float | None = None
     bytes_sent: int = 0
@@ -91,6 +93,18 @@ class FlightRecord:
         self.is_kept = False
         self.sent(moment)
         self.is_assumed = True
+
+    def let_go(self, error: BaseException, moment: float) -> None:
+        """Note that our transport gives it back unsent: whoever is around that may send it by another way."""
+        self.assume_sent(moment)
+        self.let_go_by = error
+
+    def hear(self, error: BaseException) -> None:
+        """Learn how the exchange ended: nobody has sent what ends with the very error that our transport let go."""
+        if self.let_go_by is not None and self.let_go_by in {error, error.__cause__}:  # a timeout has it for its cause
+            self.restart()
+            self.is_kept = True
+        self.let_go_by = None
 
     def sent(self, moment: float, size: int = 0) -> None:
         """Note, once, that the request's bytes leave."""

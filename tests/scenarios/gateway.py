@@ -257,8 +257,10 @@ class VirtualHttpClient(httpx.AsyncClient):
         self._to_gateway = transport
 
     async def send(self, request: httpx.Request, **options: Any) -> httpx.Response:
-        """Send; the request's record has the answer, so the response is an empty one."""
-        await self._to_gateway.exchange(request, request.extensions[RECORD])
+        """Send; the request's record has the answer, so the response is an empty one that belongs to it."""
+        record = request.extensions[RECORD]
+        await self._to_gateway.exchange(request, record)
+        _EMPTY.extensions[RECORD] = record  # it is looked at in the same step, before any other comes
         return _EMPTY
 
 

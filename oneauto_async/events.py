@@ -116,8 +116,8 @@ class LookupEnded:
 
     Attributes:
         evdb_vehicle_id: what it asked for.
-        outcome: the name of the outcome's class, as in ``Found``; ``LedgerError`` or ``ConfigurationError`` if that is
-            raised instead.
+        outcome: the name of the outcome's class, as in ``Found``, or of what is raised instead: ``LedgerError``,
+            ``ConfigurationError``, or a fault of a transport that was given.
         billing: what is known of its charge.
         attempts: requests made.
         elapsed: seconds from its start.

@@ -96,8 +96,12 @@ class Exchange:
         if self._client.is_closed:
             return Unsent(text="the http_client that was given is closed", final=True)
         record.deadline = self._timeouts.attempt
+        failure = await self._exchanged(mould, vehicle_id, record)
+        return await self._reply(record) if failure is None else failure
+
+    async def _exchanged(self, mould: Mould, vehicle_id: str, record: FlightRecord) -> Unsent | Lost | None:
+        """Send and receive; return why there is no answer that counts, or ``None`` once the record has one."""
         transport = straight_way(self._client, mould.url)
-        failure: Unsent | Lost | None = None
         try:
             if transport is not None:
                 await transport.fetch(mould.origin, mould.head(vehicle_id), self._seconds, record)
@@ -107,6 +111,7 @@ class Exchange:
             failure = self._failure(error, record)
             if self._may_be_sent_elsewhere(record, mould):
                 return Lost(text=failure.text)
+            return failure if record.status is None else None
         except asyncio.CancelledError:
             if record.stage is not Stage.COMPLETE or self._may_be_sent_elsewhere(record, mould):
                 raise
@@ -118,9 +123,11 @@ class Exchange:
                 raise
             failure = self._failure(error, record)  # of a hook, say: what has come is paid for all the same
             _log.warning("an answer had come when the http_client failed: %s", failure.text)
-        if record.status is None:
-            assert failure is not None
-            return failure
+        return None
+
+    async def _reply(self, record: FlightRecord) -> Reply | Lost:
+        """Return the answer without the key; one that cost nothing says nothing of an earlier request."""
+        assert record.status is not None
         if record.was_sent and charge_of(record.status) is Billing.NOT_BILLED:
             return Lost(text=f"only the second of two requests was answered, with HTTP {record.status}")
         headers, body = record.headers, record.body
@@ -141,6 +148,7 @@ class Exchange:
         return type(self._client._transport_for_url(mould.url)) is not HTTP11Transport
 
     async def _heard(self, request: httpx.Request, record: FlightRecord) -> None:
+        """Send through httpx, and let the record hear how it ended."""
         try:
             await self._through_httpx(request, record)
         except BaseException as error:

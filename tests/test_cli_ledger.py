@@ -29,6 +29,7 @@ from support.cli import (
     listed,
     live,
     oneauto,
+    paid,
     posix,
     read_until,
     records,
@@ -37,7 +38,7 @@ from support.cli import (
 )
 
 from oneauto_async import LedgerError
-from oneauto_async._cli import commands, estimating
+from oneauto_async._cli import estimating
 from oneauto_async._cli.earlier import holds_answer, may_hold_more
 from oneauto_async._cli.reaching import Settings
 from oneauto_async._cli.records import COLUMNS
@@ -624,11 +625,7 @@ def test_what_costs_money(monkeypatch: pytest.MonkeyPatch, settings: dict[str, o
 @pytest.fixture
 def paid_service(monkeypatch: pytest.MonkeyPatch) -> Iterator[Simulator]:
     """A simulator that the command line takes for a service that costs money, and a person who can be asked."""
-    monkeypatch.setattr(Settings, "is_live", True)
-    monkeypatch.setattr(commands, "_somebody_is_there", lambda: True)
-    monkeypatch.setenv("ONEAUTO_API_KEY", SIMULATOR_KEY)
-    with serve(simulator := Simulator()) as base_url:
-        monkeypatch.setenv("ONEAUTO_BASE_URL", base_url)
+    with paid(monkeypatch, is_somebody_there=True) as simulator:
         yield simulator
 
 

@@ -20,6 +20,7 @@ from support.cli import (
     listed,
     live,
     oneauto,
+    paid,
     posix,
     program,
     records,
@@ -28,10 +29,8 @@ from support.cli import (
 )
 
 from oneauto_async import OneAutoClient
-from oneauto_async._cli import commands
-from oneauto_async._cli.reaching import Settings
 from oneauto_async.ledger import SqliteLedger
-from oneauto_async.testing import SIMULATOR_KEY, Simulator, serve
+from oneauto_async.testing import Simulator, serve
 from oneauto_async.testing._gateway import SimulatedAnswer
 
 full = pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
@@ -222,11 +221,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
 @pytest.fixture
 def paid_service(monkeypatch: pytest.MonkeyPatch, run: Run) -> Iterator[Simulator]:
     """A simulator that the command line takes for a service that costs money, and a person who can be asked."""
-    monkeypatch.setattr(Settings, "is_live", True)
-    monkeypatch.setattr(commands, "_somebody_is_there", lambda: True)
-    monkeypatch.setenv("ONEAUTO_API_KEY", SIMULATOR_KEY)
-    with serve(simulator := Simulator()) as base_url:
-        monkeypatch.setenv("ONEAUTO_BASE_URL", base_url)
+    with paid(monkeypatch, is_somebody_there=True) as simulator:
         yield simulator
 
 

@@ -17,6 +17,7 @@ from support.cli import (
     listed,
     live,
     oneauto,
+    paid,
     posix,
     program,
     records,
@@ -24,9 +25,7 @@ from support.cli import (
     wait_until,
 )
 
-from oneauto_async._cli import commands
-from oneauto_async._cli.reaching import Settings
-from oneauto_async.testing import SIMULATOR_KEY, Simulator, serve
+from oneauto_async.testing import Simulator, serve
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,11 +40,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
 @pytest.fixture
 def paid_service(monkeypatch: pytest.MonkeyPatch, run: Run) -> Iterator[Simulator]:
     """A simulator that the command line takes for a service that costs money, with nobody there to be asked."""
-    monkeypatch.setattr(Settings, "is_live", True)
-    monkeypatch.setattr(commands, "_somebody_is_there", lambda: False)
-    monkeypatch.setenv("ONEAUTO_API_KEY", SIMULATOR_KEY)
-    with serve(simulator := Simulator()) as base_url:
-        monkeypatch.setenv("ONEAUTO_BASE_URL", base_url)
+    with paid(monkeypatch, is_somebody_there=False) as simulator:
         yield simulator
 
 

@@ -8,8 +8,8 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import IO, Any, TypeAlias
@@ -17,8 +17,9 @@ from typing import IO, Any, TypeAlias
 import pytest
 
 import oneauto_async
-from oneauto_async._cli import main
-from oneauto_async.testing import SIMULATOR_KEY
+from oneauto_async._cli import commands, main
+from oneauto_async._cli.reaching import Settings
+from oneauto_async.testing import SIMULATOR_KEY, Simulator, serve
 
 VANS = Path(__file__).parents[2] / "docs" / "examples" / "vans.csv"
 CANARY = "canary-key-3f9a"
@@ -106,6 +107,17 @@ def inside(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) 
         return (code, *capsys.readouterr())
 
     return run
+
+
+@contextmanager
+def paid(monkeypatch: pytest.MonkeyPatch, *, is_somebody_there: bool) -> Iterator[Simulator]:
+    """Serve a simulator that the command line takes for a service that costs money, whose key is in the environment."""
+    monkeypatch.setattr(Settings, "is_live", True)
+    monkeypatch.setattr(commands, "_somebody_is_there", lambda: is_somebody_there)
+    monkeypatch.setenv("ONEAUTO_API_KEY", SIMULATOR_KEY)
+    with serve(simulator := Simulator()) as base_url:
+        monkeypatch.setenv("ONEAUTO_BASE_URL", base_url)
+        yield simulator
 
 
 def listed(folder: Path, *identifiers: str) -> Path:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import heapq
 import random
+from collections.abc import Callable
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -188,6 +190,25 @@ def test_calls_that_were_held_up_and_those_behind_them_share_what_comes_in() -> 
         bucket.take(now)
         heapq.heappush(held_up, (now + 1.0 if number < 100 else now, now))
     assert sent > 300
+
+
+@pytest.mark.parametrize("event", [lambda bucket: bucket.doubt(0.1), lambda bucket: bucket.drain(0.1, was_early=False)])
+def test_what_is_told_late_to_have_left_is_not_counted_twice(event: Callable[[TokenBucket], None]) -> None:
+    """A transport that tells nothing is heard of at the end of its call; what was found out meanwhile holds."""
+    told, untold = TokenBucket(10.0, 3), TokenBucket(10.0, 3)
+    moments = (0.02, 0.04, 0.06)
+    for bucket in (told, untold):
+        bucket.take(0.0)
+        bucket.leave(0.0, 0.0)
+        for moment in moments:
+            bucket.take(moment)
+            if bucket is told:
+                bucket.leave(moment, moment)
+        event(bucket)
+    for moment in moments:
+        untold.leave(moment, moment)
+
+    assert untold.level(0.15) >= told.level(0.15)
 
 
 def test_a_call_that_never_leaves_is_not_waited_for() -> None:

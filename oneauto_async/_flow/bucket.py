@@ -76,6 +76,7 @@ class TokenBucket:
         self._level = self._capacity
         self._filled_at = -math.inf
         self._there, self._there_at = self._capacity, -math.inf  # by what has left, and may have run over meanwhile
+        self._counted_to = -math.inf  # what left before is in that, though it may be told later
         self._last_full = -math.inf
         self._before_first = 0  # calls granted since it was full, as long as none of them has left
         self._spacing = _Spacing(self._period) if burst == 1 else None
@@ -144,8 +145,9 @@ class TokenBucket:
         if self._spacing is not None:
             self._filled_at = max(self._filled_at, granted + self._spacing.lateness(sent - granted))
             return
-        now = max(sent, self._there_at)
-        self._there, self._there_at = self._left(now) - 1.0, now
+        if sent >= self._counted_to:
+            now = max(sent, self._there_at)
+            self._there, self._there_at = self._left(now) - 1.0, now
         if self._before_first:
             now = max(sent, self._filled_at)
             self._level = min(self.level(now), self._capacity - self._before_first + (now - sent) * self.rate)
@@ -160,6 +162,7 @@ class TokenBucket:
         """Learn that the limit seems to hold again: the tokens not used meanwhile may have been taken by others."""
         self._level, self._filled_at = min(self.level(now), UNDOUBTED * self.rate), now
         self._there, self._there_at = min(self._left(now), self._level), now
+        self._counted_to = now
 
     def drain(self, now: float, *, was_early: bool) -> None:
         """Learn that the gateway's bucket is empty, as it is at every 429, and restore the cushion.
@@ -173,6 +176,7 @@ class TokenBucket:
             self._cushion = min((self._burst - 1.0) / 2.0, self._cushion + 1.0)
         self._level, self._filled_at = min(self.level(now), -self._cushion), now
         self._there, self._there_at = min(self._left(now), 0.0), now
+        self._counted_to = now
         self._before_first = 0
         if self._spacing is not None and was_early:
             self._spacing.widen()

@@ -385,9 +385,17 @@ class BookedLookup(Lookup[T]):
         )
 
     def _whole(self, reply: Reply, state: State, billing: Billing, note: str | None) -> Settlement:
-        flaw = None if reply.flaw is None else reply.flaw.name
-        end = self._end(state, billing, note, reply)
-        return attrs.evolve(end, headers=tuple(reply.headers), raw=reply.body, flaw=flaw)
+        return Settlement(
+            state=state,
+            billing=billing,
+            attempts=self.attempts,
+            status=reply.status,
+            request_id=_request_id(reply),
+            headers=tuple(reply.headers),
+            raw=reply.body,
+            flaw=None if reply.flaw is None else reply.flaw.name,
+            note=note,
+        )
 
 
 class ClientBooks(Accounts):

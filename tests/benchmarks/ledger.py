@@ -1,8 +1,9 @@
 """What a ledger costs: ``python -m benchmarks.ledger [FOLDER]``.
 
-In each round, one after the other: a batch without a ledger, the same with one in a file, and the disk's own ceiling,
-which is the same rows written by a bare loop over sqlite3, in groups as large as the batch has lookups under way: each
-group one transaction before sending and one after. Read the ratios: the rest is this machine's and this moment's.
+In each round, one after the other: a batch without a ledger; the same with one in a file; the same with the barest
+that there can be (`barest`); and the disk's own ceiling, which is the same rows written by a bare loop over sqlite3, in
+groups as large as the batch has lookups under way: each group one transaction before sending and one after. Read the
+ratios: the rest is this machine's and this moment's.
 """
 
 from __future__ import annotations
@@ -21,9 +22,10 @@ from statistics import median
 import attrs
 
 from oneauto_async import OneAutoClient, RateLimit
-from oneauto_async.ledger import SqliteLedger
+from oneauto_async.ledger import Ledger, SqliteLedger
 from oneauto_async.ledger._sqlite.connecting import connect
 
+from .barest import BarestLedger, add, end
 from .report import markdown
 from .servers import sample_body, serve
 
@@ -42,15 +44,21 @@ class Rates:
 
     without: float
     ledger: float
+    barest: float
     ceiling: float
 
     @property
     def of_the_lower(self) -> float:
-        """What the ledger reaches of what it could."""
+        """What the ledger reaches of the run without, or of the disk's ceiling if that is lower."""
         return self.ledger / min(self.without, self.ceiling)
 
+    @property
+    def barest_of_the_lower(self) -> float:
+        """What the barest ledger reaches of the same."""
+        return self.barest / min(self.without, self.ceiling)
 
-async def batch_rate(url: str, concurrency: int, ledger: SqliteLedger | None) -> float:
+
+async def batch_rate(url: str, concurrency: int, ledger: Ledger | None) -> float:
     """Return how many lookups a batch makes in a second, after some to warm up."""
     async with OneAutoClient("k" * 20, base_url=url, ledger=ledger, rate_limit=UNLIMITED) as client:
         count, first = concurrency * 4, 0
@@ -83,21 +91,12 @@ async def _make(path: Path) -> None:
 
 
 def _write_group(connection: sqlite3.Connection, first: int, size: int) -> None:
-    now, raw = time.time(), sample_body()
-    ids = range(first, first + size)
+    ids, raw = range(first, first + size), sample_body()
     connection.execute("BEGIN IMMEDIATE")
-    connection.executemany(
-        "INSERT INTO lookups (seq, service, vehicle_id, state, billing, owner, attempts, claimed_at, sent_at) "
-        "VALUES (?, 1, ?, 'sent', 'unknown', 1, 1, ?, ?)",
-        [(id_, str(id_), now, now) for id_ in ids],
-    )
+    add(connection, first, [str(id_) for id_ in ids])
     connection.execute("COMMIT")
     connection.execute("BEGIN IMMEDIATE")
-    connection.executemany(
-        "UPDATE lookups SET state = 'answered', billing = 'billed', settled_at = ?, status = 200 WHERE seq = ?",
-        [(now, id_) for id_ in ids],
-    )
-    connection.executemany("INSERT INTO answers VALUES (?, 'checksum', NULL, '[]', ?)", [(id_, raw) for id_ in ids])
+    end(connection, [(id_, raw) for id_ in ids])
     connection.execute("COMMIT")
 
 
@@ -108,6 +107,7 @@ def measure(folder: Path, url: str, concurrency: int) -> Iterator[Rates]:
         yield Rates(
             asyncio.run(batch_rate(url, concurrency, None)),
             asyncio.run(batch_rate(url, concurrency, SqliteLedger(path.with_suffix(".ledger")))),
+            asyncio.run(batch_rate(url, concurrency, BarestLedger(path.with_suffix(".barest")))),
             ceiling(path.with_suffix(".ceiling"), concurrency),
         )
 
@@ -121,12 +121,19 @@ def main(where: str | None = None) -> None:
             serve(Path(name), authority=None, latency=latency) as server,
         ):
             rates = list(measure(Path(name), server.url, concurrency))
-        figures = [median(getattr(one, name) for one in rates) for name in ("without", "ledger", "ceiling")]
-        ratio = median(one.of_the_lower for one in rates)
-        shown = [f"{concurrency}", f"{latency * 1000:g} ms", *(f"{figure:,.0f}" for figure in figures), f"{ratio:.2f}"]
+        figures = [median(getattr(one, name) for one in rates) for name in ("without", "ledger", "barest", "ceiling")]
+        ratios = [median(getattr(one, name) for one in rates) for name in ("of_the_lower", "barest_of_the_lower")]
+        shown = [
+            *(f"{concurrency}", f"{latency * 1000:g} ms"),
+            *(f"{figure:,.0f}" for figure in figures),
+            *(f"{ratio:.2f}" for ratio in ratios),
+        ]
         rows.append(shown)
         sys.stderr.write(" ".join(shown) + "\n")
-    heading = ("at once", "server waits", "without", "with a ledger", "the disk's ceiling", "of the lower")
+    heading = (
+        *("at once", "server waits", "without", "with a ledger", "with the barest", "the disk's ceiling"),
+        *("of the lower", "the barest of it"),
+    )
     sys.stdout.write(markdown(heading, rows, left=2) + "\n")
 
 

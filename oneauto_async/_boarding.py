@@ -16,7 +16,6 @@ import attrs
 from ._flow.budget import Meter
 from ._flow.flights import Flight, Flights, Pursuit, Seat
 from .clock import Clock
-from .errors import ClientClosedError
 from .outcomes import Outcome
 
 UNCLAIMED_PER_SLOT = 100
@@ -90,13 +89,13 @@ class Boarding:
         try:  # meanwhile the client may have closed, and another may have taken off with the id
             self._require_open()
             booked = self._board_existing(wanted)
-        except ClientClosedError:
+            if booked is None:
+                return self.flights.launch(wanted.key, wanted.pursue(), wanted.seat, wanted.payer)
+        except BaseException:
             self._slots.release()
             raise
-        if booked is not None:
-            self._slots.release()
-            return booked
-        return self.flights.launch(wanted.key, wanted.pursue(), wanted.seat, wanted.payer)
+        self._slots.release()
+        return booked
 
     def learn_of_closing(self) -> None:
         """Wake one lookup that waits for a slot; finding the client closed, it wakes the next."""

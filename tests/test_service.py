@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
@@ -24,6 +25,8 @@ from oneauto_async import (
     RetryPolicy,
     Timeouts,
 )
+from oneauto_async._wire.connection import Connection
+from oneauto_async.clock import SystemClock
 from oneauto_async.errors import LedgerError
 from oneauto_async.events import Event, LookupEnded
 from oneauto_async.ledger import Claim, MemoryLedger, SqliteLedger, State
@@ -258,6 +261,25 @@ async def test_an_answer_for_nothing_to_what_was_sent_twice_leaves_a_doubt(statu
     assert (len(seen), outcome.receipt.doubts) == (2, 1)
 
 
+class Detour(Wrapper):
+    """Goes by a proxy, which lets nobody through, when our transport has failed."""
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        try:
+            return await self.transport.handle_async_request(request)
+        except httpx.TransportError:
+            raise httpx.ProxyError("503 Busy") from None
+
+
+@asynchronous
+async def test_a_proxy_that_lets_nobody_through_says_nothing_of_what_was_sent_before_it_was_tried() -> None:
+    """It is neither told as unsent nor sent again."""
+    async with giving(b"") as (url, seen), OneAutoClient("k" * 20, base_url=url, transport=Detour()) as client:
+        outcome = await client.lookup(1)
+    assert isinstance(outcome, InDoubt)
+    assert (len(seen), outcome.receipt.attempts, outcome.receipt.doubts) == (1, 1, 1)
+
+
 class Patient(Wrapper):
     """Sends once more what was answered with 503."""
 
@@ -459,6 +481,64 @@ async def test_a_whole_answer_is_kept_though_its_hook_is_cancelled() -> None:
         httpx.AsyncClient(transport=HTTP11Transport(), event_hooks=hooks) as http_client,
     ):
         async with OneAutoClient("k" * 20, base_url=url, http_client=http_client) as client:
+            assert isinstance(await client.lookup(1), Found)
+
+
+@asynchronous
+async def test_a_packed_answer_that_comes_together_with_a_cancellation_is_unpacked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It is paid for, and would be kept in the ledger as it came, of no use to anyone."""
+    packed = gzip.compress(b'{"success":true,"result":{}}')
+    head = b"HTTP/1.1 200 x\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(packed)
+    received = Connection.data_received
+
+    def in_haste(connection: Connection, data: bytes) -> None:
+        closing.cancel()  # closing waits for the answer, and in the turn in which it comes is to wait no longer
+        received(connection, data)
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        asked.set()
+        await asyncio.sleep(0.1)
+        writer.write(head + packed)
+        writer.close()
+
+    asked = asyncio.Event()
+    monkeypatch.setattr(Connection, "data_received", in_haste)
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        async with OneAutoClient("k" * 20, base_url=url) as client:
+            asking = asyncio.create_task(client.lookup(1))
+            await asked.wait()
+            closing = asyncio.create_task(client.aclose())
+            await asyncio.wait([closing])
+            outcome = await asking
+    assert isinstance(outcome, Found)
+    assert outcome.raw == gzip.decompress(packed)
+
+
+class Stopping(SystemClock):
+    """A clock that may stop working."""
+
+    works = True
+
+    def monotonic(self) -> float:
+        if not self.works:
+            raise OSError("no time")
+        return super().monotonic()
+
+
+@asynchronous
+async def test_a_lookup_that_cannot_even_begin_gives_its_slot_back() -> None:
+    """Here the clock fails that the client was given."""
+    clock = Stopping()
+    async with OneAutoClient.simulated(clock=clock, max_concurrency=1) as client:
+        clock.works = False
+        with pytest.raises(OSError, match="no time"):
+            await client.lookup(1)
+        clock.works = True
+        async with asyncio.timeout(10):
             assert isinstance(await client.lookup(1), Found)
 
 

@@ -201,11 +201,11 @@ class Exchange:
     def _translate(self, error: BaseException, record: FlightRecord) -> Unsent | Lost:
         """Turn an exception into what it says of the money, and drop it: it holds the request, and so the key."""
         text = f"{type(error).__name__}: {excerpt(self._mask.text(str(error)))}".rstrip(": ")
+        if record.was_sent or not (record.stage is Stage.NOT_SENT if record.is_kept else _is_surely_unsent(error)):
+            return Lost(text=text)
         if isinstance(error, httpx.ProxyError):
-            return Unsent(text=text, proxy=True, final="407" in text)
-        if not record.was_sent and (record.stage is Stage.NOT_SENT if record.is_kept else _is_surely_unsent(error)):
-            return Unsent(text=text, final=_is_final(error))
-        return Lost(text=text)
+            return Unsent(text=text, proxy=True, final=str(error).startswith("407"))
+        return Unsent(text=text, final=_is_final(error))
 
 
 async def receive(response: httpx.Response, record: FlightRecord) -> None:
@@ -256,6 +256,7 @@ def _is_surely_unsent(error: BaseException) -> bool:
         httpx.ConnectError,
         httpx.ConnectTimeout,
         httpx.PoolTimeout,
+        httpx.ProxyError,
         httpx.UnsupportedProtocol,
         httpx.InvalidURL,
     )

@@ -7,6 +7,7 @@ import functools
 import re
 import ssl
 from collections.abc import Mapping
+from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
@@ -141,6 +142,11 @@ class HTTP11Transport(httpx.AsyncBaseTransport):
                 record.require_leave()
             read = timeouts.get("read")
             reader = await connection.exchange(head, record, Allowed(until, left if read is None else read))
+        except BaseException:
+            if record.stage is Stage.COMPLETE:  # a cancellation came together with the whole answer, which is paid for
+                with suppress(httpx.DecodingError):
+                    _undo_coding(record, self._bounds.body)
+            raise
         finally:
             pool.give_back(origin, connection)
         if reader.is_coded:

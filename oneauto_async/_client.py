@@ -235,7 +235,8 @@ class OneAutoClient:
 
         Raises:
             ClientClosedError: the client belongs to another event loop, or this is called from within one of its own
-                lookups, by a hook or a transport, say, whose end it would wait for. It stays open.
+                lookups, by a hook or a transport, say, or a task that one of them has started, whose end it would
+                wait for. It stays open.
             LedgerError: the last of it could not be written to the ledger. The connections are closed.
         """
         if self._loop is None:

@@ -108,7 +108,8 @@ class _Outcome:
     """What every outcome carries.
 
     Attributes:
-        evdb_vehicle_id: the id asked for, in its canonical form.
+        evdb_vehicle_id: the id asked for, in its canonical form; of an input that is no id, a printable text of it, cut
+            after 64 characters: go by ``index`` there.
         index: its place in the input of a batch, from 0; ``None`` for a single lookup.
         raw: the body that came, if any.
         receipt: what it cost.

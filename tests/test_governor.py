@@ -129,6 +129,32 @@ def test_a_retry_does_not_wait_beyond_its_time_for_a_canary_that_hangs(clock: Vi
     assert clock.run(main()) == pytest.approx(10.0)
 
 
+@pytest.mark.parametrize("end", [Governor.fail, Governor.forget])
+def test_calls_that_come_to_nothing_after_the_first_429_are_not_made_up_for(
+    clock: VirtualClock, end: Callable[[Governor, Grant], None]
+) -> None:
+    """They are counted as accepted as long as nothing is heard of them, by a rate that is hardly a guess yet."""
+
+    async def main() -> float:
+        governor = Governor(clock=clock)
+        under_way = [await governor.acquire() for _ in range(10)]
+        while len(under_way) < 100:
+            await asyncio.sleep(0.3)
+            for grant in under_way:
+                governor.accept(grant)
+            under_way = [await governor.acquire() for _ in range(governor.accepted)]
+        await asyncio.sleep(0.3)
+        refused, *others = under_way
+        governor.throttle(refused, None)
+        for grant in others:
+            end(governor, grant)
+        began = clock.monotonic()
+        await governor.acquire()
+        return clock.monotonic() - began
+
+    assert clock.run(main()) < 10 * 0.3
+
+
 def test_in_an_outage_new_ids_ask_before_those_that_have_failed(clock: VirtualClock) -> None:
     """Else a single id that always fails would keep all others waiting."""
     simulator = Simulator(latency=0.1)
@@ -1031,6 +1057,14 @@ def test_a_pause_shorter_than_the_clock_can_tell_loses_no_lookup(clock: VirtualC
             return set(map(type, await client.lookup_many(range(200))))
 
     assert clock.run(main()) == {Found}
+
+
+@pytest.mark.parametrize("start", [0.0, 1e6])
+def test_half_of_the_burst_that_was_learnt_before_may_go_at_once(start: float) -> None:
+    """Whatever the clock counts from: the run before may have ended a moment ago, or yesterday."""
+    governor = Governor(RateLimit.adaptive(initial=RateLimit(0.5, 100)), clock=VirtualClock(start=start))
+
+    assert sum(governor.acquire_at_once() is not None for _ in range(100)) == 50
 
 
 def test_what_is_learnt_from_run_to_run_does_not_sink_without_end(clock: VirtualClock) -> None:

@@ -22,7 +22,7 @@ from oneauto_async._flow.ramp import AT_ONCE, DOUBLING, DOUBLING_TRIPS, FEW, FIR
 from oneauto_async._flow.runs import COARSEST, LIKELY, explain, run_before
 from oneauto_async._flow.sharing import Sharing
 from oneauto_async._flow.stepping import IN_A_ROW, KNOWN, Steps
-from oneauto_async._flow.stops import Stops
+from oneauto_async._flow.stops import UNTOLD, Stops
 from oneauto_async._flow.surge import FIRST, SUREST, Surge
 from oneauto_async._flow.way import Refusal
 from oneauto_async.testing import Simulator, VirtualClock
@@ -180,6 +180,21 @@ def test_a_stop_after_which_nothing_is_accepted_is_no_news() -> None:
     assert again is not None
     assert again.rate == pytest.approx(50.0, rel=0.1)
     assert again.error <= error + 1e-9
+
+
+@given(rate=st.floats(0.2, 1.0), stop=st.floats(0.5, 2.0))
+def test_stops_after_every_call_or_two_tell_what_the_key_allows_together(rate: float, stop: float) -> None:
+    """One by one they are too short to tell anything, as those of a key that allows far less than it did."""
+    key, stops = Key(rate, 20), Stops()
+    refused = key.send_until_refused(10.0)
+    assert math.isinf(stops.most(key.history))
+    for _ in range(UNTOLD + 1):
+        stops.begin(refused.left, stop)
+        key.send(refused.left + stop)
+        refused = key.send_until_refused(10.0)
+        assert stops.measure(key.history, refused, 10.0) is None
+
+    assert rate <= stops.most(key.history) <= rate + 2.0 / (UNTOLD * stop)
 
 
 def test_stops_do_not_keep_a_fast_key_from_being_found(clock: VirtualClock) -> None:

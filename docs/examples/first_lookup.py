@@ -11,7 +11,7 @@ async def main() -> None:
 
     grid = charging.vehicle_to_grid_dc
     print(f"to the grid, DC: {grid.support_status}, {grid.power_output_kw} kW")
-    print(f"all twelve fields: {charging.to_dict()}")
+    print(f"as a flat record: {charging.to_dict()}")
 
 
 if __name__ == "__main__":

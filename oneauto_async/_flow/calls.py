@@ -55,7 +55,8 @@ class Grant:
         left: the moment its bytes began to leave.
         is_entered: they have, and it is counted among the calls of the key; or it is sure that they never will.
         fate: how it ended.
-        pace: calls per second that were let out when it was given.
+        pace: calls per second that were let out when it was given; meaningless in the ramp, which has a rate of its
+            own.
         is_canary: sent alone to see whether an outage is over, or the time in which others used the key up.
     """
 

@@ -12,8 +12,8 @@ FAILURES_IN_A_ROW = 5
 FIRST_CANARY = 0.5
 CANARY_SHARE = 0.2
 RAREST = 60.0
-"""Seconds to the first canary, then this share of the outage so far, so that a fifth of it is lost by asking rarely; at
-most so long, for one a minute is no load for anybody."""
+"""A canary goes after this share of the outage so far, so that a fifth of it is lost by asking rarely; but so many
+seconds after the last call at least, and at most so many, for one a minute is no load for anybody."""
 
 AGAIN = 5.0
 """Seconds since the last failure after which whoever comes anew may ask whether an outage is over."""
@@ -29,7 +29,7 @@ class Circuit:
         patience: seconds that calls must have failed before it opens.
 
     Attributes:
-        failed_at: the moment of the newest failure.
+        failed_at: the moment of the newest failure, or the one until which nobody has asked since.
     """
 
     def __init__(self, patience: float = 0.0) -> None:

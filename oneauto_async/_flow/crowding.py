@@ -1,7 +1,7 @@
 """Whether calls that leave evenly arrive in crowds that a burst does not take in. Pure.
 
-So they do on paths of uneven length: where a usual call is behind the fastest by the time of ``n`` tokens, the crowds
-grow with the root of ``n``.
+So they do on paths of uneven length: where a usual call arrives later than the fastest (half of what its round trip
+takes longer) by the time of ``n`` tokens, the crowds grow with the root of ``n``.
 """
 
 from __future__ import annotations
@@ -43,9 +43,9 @@ class Crowding:
         """Learn how long a refusal took, in seconds, of a key that is asked at so many calls per second."""
         self._trips.append(trip)
         if self.burst > 1.0 and len(self._trips) >= FEWEST:
-            behind = (sum(self._trips) / len(self._trips) - min(self._trips)) / 2.0 * rate
+            late = (sum(self._trips) / len(self._trips) - min(self._trips)) / 2.0 * rate
             apart, times = (STAYS_APART, STAYS_CROWDED) if self.is_on else (APART, CROWDED)
-            self.is_on = behind > apart and self.burst < times * math.sqrt(behind)
+            self.is_on = late > apart and self.burst < times * math.sqrt(late)
             self.is_new, self._has_been = self.is_on and not self._has_been, self.is_on or self._has_been
 
     def end(self) -> None:

@@ -80,5 +80,8 @@ class Cycle:
         self.length = min(self.length, max(FEWEST_AGAIN, AGAIN * rate, SHORTEST_TRIPS / 2.0 * behind))
 
     def spread_stops(self, rate: float, stop: float, error: float) -> None:
-        """Begin one that ends in a stop of so many seconds: what it costs to be slower by the error costs as much."""
+        """Begin one that ends in a stop of so many seconds, and is so long that the stop costs little.
+
+        It costs no more than being slower by the error does, or than `STOP_SHARE` of the time if that is more.
+        """
         self.length = max(FIRST_CALLS, stop * rate / max(STOP_SHARE, error))

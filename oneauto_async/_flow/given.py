@@ -31,7 +31,8 @@ STARVED_AT_STOPS = 0.75
 """The same where each refusal stops all calls: it is found out sooner."""
 
 BY_CHANCE = 1
-"""Refused of as many calls to a key with a burst whose limit is given: one came earlier than the cushion allows for."""
+"""So many refused of the newest `RECENT` calls to a key with a burst say nothing: one came earlier than the cushion
+allows for."""
 
 
 def is_contradicted(rate: float, measured: Interval) -> bool:
@@ -40,7 +41,7 @@ def is_contradicted(rate: float, measured: Interval) -> bool:
 
 
 def was_by_chance(history: History) -> bool:
-    """Tell whether so few calls were refused lately that one of a key with a burst was only early."""
+    """Tell whether so few of the newest calls were refused that the refused one was only early (key with a burst)."""
     return history.refused_of(RECENT) <= BY_CHANCE
 
 

@@ -209,7 +209,7 @@ class Governor:
         self._throttled += 1
         stop = 0.0 if retry_after is None or self.spares_others else retry_after
         self._leave(grant)
-        self._pacer.throttle(grant, now, stop)
+        self._pacer.throttle(grant, now, stop)  # decides whether the limit that was given still holds
         if self._bucket is not None and self._pacer.is_crowded:
             self._bucket.drain_evenly(now)
         elif self._bucket is not None:
@@ -248,7 +248,7 @@ class Governor:
 
     def _forget(self, grant: Grant) -> None:
         self._miss(grant)
-        self._pacer.forget(grant)
+        self._pacer.forget(grant, self._clock.monotonic())
         self._circuit.forget(grant)
         self._drought.forget(grant)
         self._quota.forget(grant)
@@ -272,7 +272,7 @@ class Governor:
         now = self._clock.monotonic()
         self._throttled += 1
         self._leave(grant)
-        self._pacer.forget(grant)
+        self._pacer.forget(grant, now)
         self._drought.forget(grant)
         self._quota.used_up(grant, now)
         self._service_works()
@@ -348,12 +348,13 @@ class Governor:
                 self._bucket.leave(grant.at, grant.left)
 
     def _miss(self, grant: Grant) -> None:
+        """Tell the bucket, before the pacer hears of it and takes the call as entered."""
         if self._bucket is not None and not grant.is_entered:
             self._bucket.miss(grant.at)
 
     def _fail(self, grant: Grant, now: float) -> None:
         self._miss(grant)
-        self._pacer.forget(grant)
+        self._pacer.forget(grant, now)
         self._quota.forget(grant)
         self._drought.forget(grant)
         self._tell_circuit(changed=self._circuit.fail(grant, now))

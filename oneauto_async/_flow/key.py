@@ -12,7 +12,6 @@ from enum import Enum
 import attrs
 
 from ..settings import LOWEST_RATE
-from . import surge
 from .burst import Burst
 from .calls import NOISE, Grant, History, Moment
 from .crowding import Crowding
@@ -31,6 +30,10 @@ HIGHEST_RATE = 1e5
 CUSHION = 2.0
 """Tokens the copy starts below the gateway's bucket: one for the 429 that was not quite empty, one for rounding, and
 what arrives early on a path of uneven length comes on top."""
+
+FAR = 0.3
+"""The share of what a key has allowed lately below which it has most probably not sunk, but others have taken it: of
+three who share it evenly each has a third, and whoever has less may have all of it again in a moment."""
 
 NO_ROOM = 1.5
 """Calls that may go out at once while it is not known that more may: one, and what a timer was late."""
@@ -52,7 +55,7 @@ class Episode:
     """A run of refusals that say the same.
 
     Attributes:
-        end: calls let out before this belong to it.
+        end: the number of the last call that belongs to it.
         refusals: how many there were.
         is_first: they ended the ramp, and nothing else was refused so far.
         is_probe: they came at the end of a cycle.
@@ -78,7 +81,7 @@ class Key:
         phase: what is being done to it.
         rate: calls per second it allows, as far as is known.
         lowest: calls per second below which that never falls.
-        granted: calls that were let out.
+        granted: calls that were let out, which is the number of the newest: a governor counts its grants in this order.
         leaving: those of them that have to leave yet.
         episode: the newest run of refusals.
         last_refused: the call that left last of all that were refused.
@@ -106,8 +109,9 @@ class Key:
         self.last_refused: Grant | None = None
         self.refused_at = Moment(0.0, 0)
 
+        # Who told what an earlier run has learnt may have used the key up a moment ago, or not at all since.
         self._level = 0.0 if rate is None else max(1.0, burst / 2.0)
-        self._filled_at = 0.0
+        self._filled_at = math.inf  # from the first call on
 
     @property
     def pace(self) -> float:
@@ -122,7 +126,7 @@ class Key:
     @property
     def is_far(self) -> bool:
         """Whether it allowed far more a moment ago."""
-        return self.rate < surge.LARGEST * self.sharing.peak
+        return self.rate < FAR * self.sharing.peak
 
     @property
     def behind(self) -> float:
@@ -172,11 +176,14 @@ class Key:
 
     def level(self, now: float) -> float:
         """Return the calls that may go out now."""
-        return min(self.depth, self._level + (now - self._filled_at) * self.pace)
+        return min(self.depth, self._level + self._came_in(now))
 
     def unused(self, now: float) -> float:
         """Return how many more calls might have gone out, had the bucket held them; below 0 if it is not full."""
-        return self._level + (now - self._filled_at) * self.pace - self.depth
+        return self._level + self._came_in(now) - self.depth
+
+    def _came_in(self, now: float) -> float:
+        return max(0.0, now - self._filled_at) * self.pace
 
     def take(self, now: float) -> None:
         """Let a call out."""
@@ -189,6 +196,16 @@ class Key:
         grant.is_entered = True
         self._answered, self._returned = self._answered + 1, self._returned + 1
         self._level = min(self.depth, self._level + 1.0)
+
+    def miss(self, now: float) -> None:
+        """Learn that a call may not have taken what was counted for it.
+
+        The gateway's bucket is never below empty, so that only those under way can still take what is not there. For
+        the rest nothing is to be made up for, which at a first guess of the rate could keep all calls for minutes.
+        """
+        lowest = -self.in_flight - self.cushion
+        if self.level(now) < lowest:
+            self._level, self._filled_at = lowest, now
 
     def refill(self, now: float, level: float, *, excess: float = 0.0) -> None:
         """Start the copy anew after a refusal, from a level; until the next it fills faster by a share of the rate."""

@@ -31,8 +31,8 @@ class Interval:
 
     Attributes:
         low, high: the least and the most.
-        refusals, accepted: how often the key was empty before, and agrees on it, and the calls accepted since the first
-            of those times.
+        refusals: older times the key was found empty that agree.
+        accepted: calls accepted since the first of those.
     """
 
     low: float = 0.0

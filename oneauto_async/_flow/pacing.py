@@ -64,12 +64,12 @@ class Pacer:
 
     @property
     def rate(self) -> float | None:
-        """Calls per second the key allows, as far as is known; ``None`` before it has refused any."""
+        """Calls per second the key allows, as far as is known; ``None`` in the ramp, and while a given limit holds."""
         return self._key.rate if self.phase is Phase.TRACK else None
 
     @property
     def burst(self) -> int | None:
-        """Calls the key allows at once, at most, as far as the first 429 told; ``None`` if it did not."""
+        """Calls the key allows at once, at most, as far as was given, guessed or seen; ``None`` if nothing is known."""
         return int(self._key.burst.calls) if self._key.burst.is_known else None
 
     @property
@@ -145,12 +145,13 @@ class Pacer:
         if self.phase is Phase.TRACK:
             self._way.accept(grant, now)
 
-    def forget(self, grant: Grant) -> None:
+    def forget(self, grant: Grant, now: float) -> None:
         """Learn that a call took no token, or that it is not known."""
         if grant.fate is Fate.VOID:
             return  # it was put back
         self._key.answer(grant)
         grant.fate = Fate.VOID
+        self._key.miss(now)
         self._key.sharing.forget()
 
     def throttle(self, grant: Grant, now: float, stop: float = 0.0) -> None:
@@ -160,7 +161,7 @@ class Pacer:
         grant.fate = Fate.REFUSED
         key.history.heard(now - grant.left)
         self._hear_crowds(now - grant.left, stop)
-        way = self._way
+        way = self._way  # until now: what follows may change what is known of the burst, and so the way
         is_new = self._enter_episode(grant, now)
         refusal = Refusal(grant, self._measured(grant), is_new=is_new)
         if self._contradicts_nothing(refusal.interval, stop):
@@ -306,4 +307,6 @@ class Pacer:
                 key.burst.settle(found.burst)
                 key.rate = min(key.ceiling, max(key.lowest, key.stops.caution(found)))
                 key.cycle.spread_stops(key.rate, stop, found.error)
+            else:
+                key.rate = max(key.lowest, min(key.rate, key.stops.most(key.history)))
         key.stops.begin(now, stop)

@@ -13,12 +13,15 @@ class GovernorStatistics:
 
     Attributes:
         phase: ``"free"`` (a given limit, or none needed), ``"ramp"`` (no 429 yet, growing) or ``"track"`` (pacing to
-            what the key turned out to allow).
-        rate: calls per second it paces to, or ``None`` before the first 429 of a key whose limit was not given.
-        level: calls that may go out now as far as the pace is concerned, or ``None``.
+            what the key turned out to allow, or, with ``initial``, is taken to).
+        rate: calls per second the key is taken to allow. The pace is that, or higher to see whether it allows more.
+            ``None`` in the ramp.
+        level: calls that may go out now as far as the pace is concerned, or ``None``; below 0 while what was sent is
+            still to be made up for.
         learnt: the limit the key turned out to have, for ``RateLimit.adaptive(initial=…)`` of the next run; until it
             has refused a call what was given as ``initial``, or ``None``. Of a key whose burst is too small for how
-            unevenly calls arrive, its rate is the pace that was found best, which is lower.
+            unevenly calls arrive, its rate is the pace that was found best, which is lower. Of a key that others use
+            too it is this client's share, at first a guess.
         waiting: calls in its queue.
         in_flight: calls that have a grant and have not ended.
         gate: seconds until the gate opens; 0 when it is open.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from .calls import REMEMBERED, Grant, History
+from .calls import NOISE, REMEMBERED, Grant, History
 from .runs import Allowance, Run, explain, run_before
 
 KNOWN = 0.05
@@ -16,6 +16,10 @@ MOST_CAUTION = 0.1
 
 RUNS = 4
 """Runs that are compared: enough to tell the rate from the burst, and few enough to forget what the key once was."""
+
+UNTOLD = 4
+"""Runs, one after the other, that are too short to tell anything, after which what came in during all of them and their
+stops is counted instead. A bucket that had run over in a stop would have made the next run longer."""
 
 UNKNOWN = 1.0
 """The error, as a share of the rate, while nothing is known."""
@@ -34,6 +38,7 @@ class Stops:
         self.error = UNKNOWN
         self._began = self._end = 0.0
         self._runs: list[Run] = []
+        self._untold: list[Grant] = []  # the refused calls that ended runs which told nothing, since one did
 
     @property
     def seen(self) -> bool:
@@ -70,9 +75,18 @@ class Stops:
         runs = [*self._runs, run_before(refused, calls, self._end - self._began if is_whole else 0.0)]
         while (found := explain(runs, guess)) is None and len(runs) > 1:
             runs = runs[1:]  # the key allowed something else then
-        if found is not None:  # else too few calls were accepted to tell anything
-            self._runs, self.error = runs[-RUNS:], found.error
+        if found is None:  # too few calls were accepted
+            self._untold = [*self._untold, refused][-UNTOLD - 1 :]
+        else:
+            self._runs, self.error, self._untold = runs[-RUNS:], found.error, []
         return found
+
+    def most(self, history: History) -> float:
+        """Return the most the key can allow, in calls per second, where it stops all calls after every few."""
+        if len(self._untold) <= UNTOLD:
+            return math.inf
+        first, last = self._untold[0], self._untold[-1]
+        return history.accepted_rate(first, last) + 1.0 / max(NOISE, last.left - first.left)
 
     def caution(self, found: Allowance) -> float:
         """Return the rate at which no 429 is to be expected."""

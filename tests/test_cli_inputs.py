@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.cli import A_LOCALE_OF_ASCII, environment, live, oneauto, posix, program
 
 from oneauto_async._cli.exits import Exit, RefusedError
 from oneauto_async._cli.inputs import checked_arguments, read_ids
 from oneauto_async._cli.source import MAX_LINE
+from oneauto_async.testing import Simulator, serve
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -250,6 +252,27 @@ def test_typed_ids_are_made_canonical() -> None:
     assert checked_arguments([" 12 ", "é"]) == ["12", "é"]
     with pytest.raises(RefusedError, match="must not be empty"):
         checked_arguments(["12", ""])
+
+
+@posix
+def test_names_of_any_language_are_the_same_in_a_locale_of_ascii(tmp_path: Path) -> None:
+    """A column is found, and what is kept for an account is served, whatever the locale of the next run is."""
+    (source := tmp_path / "ids.csv").write_text("größe,id\n11,12\n", encoding="utf-8")
+    command = ("bulk", str(source), "--column", "größe", "--account", "süd", "--ledger", str(tmp_path / "books"))
+    with serve(simulator := Simulator()) as base_url:
+        done = [program(*command, env=live(base_url) | variables) for variables in (A_LOCALE_OF_ASCII, {})]
+    assert ([run.returncode for run in done], dict(simulator.bills)) == ([0, 0], {"11": 1})
+
+
+@posix
+def test_a_doubt_of_any_language_is_settled_in_a_locale_of_ascii(tmp_path: Path) -> None:
+    """It is named as it was when it was looked up."""
+    books = str(tmp_path / "books")
+    with serve(simulator := Simulator()) as base_url:
+        simulator.fail_next(1, 502)
+        looked_up = oneauto("lookup", "日本", "--ledger", books, env=live(base_url))
+    settled = program("ledger", "resolve", books, "日本", "--billed", env=environment(**A_LOCALE_OF_ASCII))
+    assert (looked_up.returncode, settled.returncode, "(entry 1): charged" in settled.stdout) == (5, 0, True)
 
 
 _IDS = st.text(st.characters(codec="ascii", categories=("Lu", "Ll", "Nd")), min_size=1, max_size=20).filter(

@@ -580,7 +580,7 @@ def test_the_price_may_stand_in_the_environment(tmp_path: Path, ids: Path) -> No
         (["--max-cost", "5"], "--max-cost needs --price"),
         (["--max-cost", "much"], "is no amount"),
         (["--max-cost", "nan", "--price", "1"], "is no amount"),
-        (["--max-cost", "5", "--price", "0"], "Budget.price"),
+        (["--max-cost", "5", "--price", "0"], "from 0.000001 to 1,000,000,000,000"),
         (["--max-calls", "-1"], "--max-calls"),
         (["--ledger", "x", "--no-ledger"], "exclude each other"),
         (["--no-ledger", "--max-age", "5"], "give --ledger"),

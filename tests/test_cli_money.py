@@ -223,12 +223,22 @@ def test_a_cap_since_a_day_may_stand_before_there_is_a_ledger(
         (["--max-cost", "€5", "--price", "1"], "an amount without a sign is in £"),
         (["--max-cost", "5", "--price", "$1"], "an amount without a sign is in £"),
         (["--price", "£"], "is no amount"),
+        (["--price", "0"], "an amount here is from 0.000001 to 1,000,000,000,000"),
+        (["--price", "1e999999"], "an amount here is from 0.000001 to"),
+        (["--max-cost", "1e13", "--price", "1"], "an amount here is from 0 to"),
     ],
 )
 def test_what_makes_no_sense_is_refused(run: Run, options: list[str], complaint: str) -> None:
     """Before anything is read or sent; a day to come above all, from which on no cap would hold."""
     code, stdout, stderr = run("bulk", str(VANS), "--simulate", *options)
     assert (code, stdout, complaint in stderr) == (2, "", True)
+
+
+def test_a_price_of_the_environment_has_its_bounds_too(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is told before anything is bought, and not when the bill is made."""
+    monkeypatch.setenv("ONEAUTO_PRICE", "1e999999999")
+    code, _, stderr = run("bulk", str(VANS), "--simulate")
+    assert (code, "'--price': an amount here is from 0.000001 to" in stderr) == (2, True)
 
 
 # Lookups with a ledger.

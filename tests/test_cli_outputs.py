@@ -400,6 +400,24 @@ def test_an_output_whose_folder_is_gone_still_has_its_contents(tmp_path: Path) -
 
 
 @posix
+@pytest.mark.parametrize("is_made_again", [False, True])
+def test_an_output_whose_folder_was_renamed_still_has_its_contents(tmp_path: Path, is_made_again: bool) -> None:
+    """The file is where nobody would look for it, and what stands in its place is not touched."""
+    (folder := tmp_path / "old").mkdir()
+    sink = file_sink(folder / "out.jsonl", None, 1)
+    sink.write(0, record_of(found()))
+    (hidden,) = folder.iterdir()
+    folder.rename(tmp_path / "new")
+    if is_made_again:
+        folder.mkdir()
+        hidden.write_text("of somebody else")
+    with pytest.raises(RefusedError, match="its folder is gone, or was renamed"):
+        sink.commit()
+    assert json.loads(sink.contents())["evdb_vehicle_id"] == "1"
+    assert hidden.exists() is is_made_again
+
+
+@posix
 def test_standard_output_by_another_name_is_no_output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The shell goes on writing into what the name led to before."""
     with (tmp_path / "all.txt").open("w") as stream:

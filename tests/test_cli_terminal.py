@@ -240,3 +240,13 @@ def test_the_bar_keeps_to_its_line(tmp_path: Path, columns: int) -> None:
         assert person.stays() == 0
     bars = [line for line in re.split(r"[\r\n]+", person.seen) if "5/5" in line]
     assert 0 < max(len(line.rstrip()) for line in bars) <= columns
+
+
+@posix
+@pytest.mark.parametrize(("option", "is_table"), [("--no-ledger", False), ("--ledger=books", True)])
+def test_what_no_ledger_keeps_is_shown_as_it_comes(tmp_path: Path, option: str, is_table: bool) -> None:
+    """A table comes at the end, and a run that is killed before that would lose what was paid for."""
+    command = ("bulk", str(listed(tmp_path, "1", "2", "3")), option.replace("books", str(tmp_path / "books")))
+    with serve(Simulator()) as base_url, at_a_terminal(*command, env=live(base_url)) as person:
+        assert person.stays() == 0
+    assert ('{"evdb_vehicle_id": "1"' not in person.seen) is is_table

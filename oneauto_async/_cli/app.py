@@ -16,10 +16,12 @@ import click
 from .. import __version__
 from .._checks import LARGEST_SETTING
 from ..errors import ConfigurationError
+from ..settings import LARGEST_AMOUNT, SMALLEST_PRICE
 from .exits import Exit, RefusedError
 from .interrupts import as_ctrl_c
 from .progress import printable, say
 from .purse import CURRENCIES, Purse
+from .shell import as_typed
 from .stdout import print_lines
 
 if TYPE_CHECKING:
@@ -135,6 +137,11 @@ def _cli(context: click.Context) -> Exit | None:
     return None
 
 
+def _text(_context: click.Context, _parameter: click.Parameter, text: str | None) -> str | None:
+    """Read words of any language, whatever the locale."""
+    return None if text is None else as_typed(text)
+
+
 _SHARED = (
     click.option(
         "--rate",
@@ -172,6 +179,7 @@ _SHARED = (
     click.option(
         "--account",
         metavar="NAME",
+        callback=_text,
         default="default",
         show_default=True,
         help="Your own label of the account that pays: a ledger keeps the books of each apart.",
@@ -190,8 +198,8 @@ class _Amount:
     sign: str
 
 
-def _amount(_context: click.Context, _parameter: click.Parameter, text: str | None) -> _Amount | None:
-    """Read an amount, with or without a sign before it."""
+def _amount(_context: click.Context, parameter: click.Parameter, text: str | None) -> _Amount | None:
+    """Read an amount, with or without a sign before it; a price is never nothing."""
     if text is None:
         return None
     bare = text.strip()
@@ -199,8 +207,14 @@ def _amount(_context: click.Context, _parameter: click.Parameter, text: str | No
     with contextlib.suppress(InvalidOperation):
         amount = Decimal(bare.removeprefix(sign))
         if amount.is_finite() and amount >= 0:
+            _require_range(amount, SMALLEST_PRICE if parameter.name == "price" else Decimal(0))
             return _Amount(amount, sign or CURRENCIES[0])
     raise click.BadParameter(f"{text!r} is no amount such as 12.50 or £12.50")
+
+
+def _require_range(amount: Decimal, least: Decimal) -> None:
+    if not least <= amount <= LARGEST_AMOUNT:
+        raise click.BadParameter(f"an amount here is from {least} to {LARGEST_AMOUNT:,}")
 
 
 def _moment(_context: click.Context, _parameter: click.Parameter, text: str | None) -> date | None:
@@ -287,7 +301,7 @@ def _of_output(*, output: str, form: str) -> tuple[Callable[[Command], Command],
 
 _OUTPUT_WRITTEN = _of_output(
     output="Write the records to this file (.csv or .jsonl), in input order.",
-    form="[default: by the suffix of OUTPUT; without -o, table on a terminal, else jsonl]",
+    form="[default: by the suffix of OUTPUT; without -o, table on a terminal unless --no-ledger, else jsonl]",
 )
 _OUTPUT_CHECKED = _of_output(
     output="The file that `bulk` would write: it is checked, and its ledger read, but it is not made.",
@@ -295,7 +309,11 @@ _OUTPUT_CHECKED = _of_output(
 )
 
 _OF_BULK = (
-    click.option("--column", help="The CSV column or JSON member that holds the id; guessed, and told, if not given."),
+    click.option(
+        "--column",
+        callback=_text,
+        help="The CSV column or JSON member that holds the id; guessed, and told, if not given.",
+    ),
     click.option(
         "--input-format",
         type=click.Choice(["csv", "tsv", "lines", "jsonl"]),
@@ -420,8 +438,8 @@ def _bulk(source: str, dry_run: bool, **options: Any) -> Exit:
 
     All of INPUT is read and checked before anything is sent. An id that stands in several rows is asked once. Every
     input row gets one record, with the reason if there is no answer. OUTPUT takes its name only at the end; a run that
-    was stopped gives it to what there is, and tells so. Without -o, records are printed as they finish; a run that
-    costs money then wants --ledger or --no-ledger.
+    was stopped gives it to what there is, and tells so. Without -o, records are printed as they finish, but a table
+    comes at the end; a run that costs money then wants --ledger or --no-ledger.
 
     The ledger keeps every answer from the moment it comes: after Ctrl-C or a crash, the same command goes on, and pays
     for nothing twice. Without a ledger, the ids that are left are in OUTPUT.rest.txt or OUTPUT.rest.jsonl. A run that

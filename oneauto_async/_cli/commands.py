@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ from .book import Book
 from .estimating import estimate, require_means
 from .exits import Exit, RefusedError
 from .inputs import checked_arguments, read_ids
+from .interrupts import postponed
 from .job import Job
 from .outputs import checked_target, file_sink
 from .rest import rest_paths
@@ -18,8 +20,9 @@ from .running import run
 from .stdout import print_lines, stdout_sink
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
+    from .outputs import Sink
     from .reaching import Settings
 
 __all__ = ["bulk", "lookup"]
@@ -51,18 +54,35 @@ def bulk(
         _spare_the_key(output, settings.key_file)
     _spare_the_data(source, output, settings.purse.ledger)
     ids = read_ids(source, column=column, form=input_form)
-    sink = file_sink(output, form, len(ids.rows)) if output is not None else stdout_sink(form, held=False)
     origin = f"{'standard input' if source == '-' else source} ({ids.origin})"
-    job = Job(
-        settings=settings,
-        book=Book(ids.rows, sink),
-        sink=sink,
-        output=output,
-        form=form,
-        source=origin,
-        may_ask=source != "-" and _somebody_is_there(),
-    )
-    return _told(job) if dry_run else run(job)
+    with _sink(output, form, len(ids.rows), settings) as sink:
+        job = Job(
+            settings=settings,
+            book=Book(ids.rows, sink),
+            sink=sink,
+            output=output,
+            form=form,
+            source=origin,
+            may_ask=source != "-" and _somebody_is_there(),
+        )
+        return _told(job) if dry_run else run(job)
+
+
+@contextlib.contextmanager
+def _sink(output: Path | None, form: str | None, rows: int, settings: Settings) -> Iterator[Sink]:
+    """Open the place of so many records; whatever happens in the block, no half-made file is left behind."""
+    with contextlib.ExitStack() as stack:
+        with postponed():
+            sink = file_sink(output, form, rows) if output is not None else _stdout_sink(form, settings)
+            stack.callback(sink.discard)
+        yield sink
+
+
+def _stdout_sink(form: str | None, settings: Settings) -> Sink:
+    """Return standard output; a table, which comes at the end, is not what holds alone what was paid for, unasked."""
+    if form is None and settings.purse.declines_ledger:
+        form = "jsonl"
+    return stdout_sink(form, held=False)
 
 
 def _somebody_is_there() -> bool:

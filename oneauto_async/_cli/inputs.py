@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import itertools
 import json
-import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -15,6 +14,7 @@ import attrs
 from .._ids import canonical_id
 from ..errors import InvalidVehicleIdError
 from .exits import RefusedError
+from .shell import as_typed
 from .source import numbered_lines
 
 if TYPE_CHECKING:
@@ -88,17 +88,9 @@ def are_plain(ids: Iterable[str]) -> bool:
 
 def _checked_argument(text: str) -> str:
     try:
-        return canonical_id(_as_typed(text))
+        return canonical_id(as_typed(text))
     except InvalidVehicleIdError as error:
         raise RefusedError(f"{ascii(text)[:80]} cannot be asked for: {error}") from None
-
-
-def _as_typed(text: str) -> str:
-    """Undo what an ASCII locale does to letters it lacks: Python hands their bytes over as lone surrogates."""
-    try:
-        return os.fsencode(text).decode()
-    except UnicodeError:
-        return text
 
 
 def _checked(name: str, cells: Iterable[Cell]) -> list[str]:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable, Iterator
     from types import FrameType
 
-__all__ = ["Interrupts", "as_ctrl_c", "endings", "handled"]
+__all__ = ["Interrupts", "as_ctrl_c", "endings", "handled", "postponed"]
 
 Handler: TypeAlias = "Callable[[int, FrameType | None], object] | signal.Handlers"
 
@@ -47,9 +47,26 @@ def as_ctrl_c(*, is_last: bool = False) -> Iterator[None]:
     Arguments:
         is_last: the process ends after the block; by then it has its exit code, and these signals are ignored.
     """
-    is_main = threading.current_thread() is threading.main_thread()
-    with handled(endings() if is_main else [], _Once(), afterwards=signal.SIG_IGN if is_last else None):
+    with handled(_endings_here(), _Once(), afterwards=signal.SIG_IGN if is_last else None):
         yield
+
+
+@contextlib.contextmanager
+def postponed() -> Iterator[None]:
+    """Let whatever ends a run wait for the end of this block, and raise `KeyboardInterrupt` there.
+
+    So nothing is made in the block that nobody knows of yet.
+    """
+    arrived: list[int] = []
+    with handled(_endings_here(), lambda number, _frame: arrived.append(number)):
+        yield
+    if arrived:
+        raise KeyboardInterrupt
+
+
+def _endings_here() -> list[signal.Signals]:
+    """Return the signals that end a run, if this thread is the one that may handle them."""
+    return endings() if threading.current_thread() is threading.main_thread() else []
 
 
 AT_ONCE = 1.0
@@ -89,6 +106,17 @@ class Interrupts:
         loop = asyncio.get_running_loop()
         with handled(endings(), lambda *_: loop.call_soon_threadsafe(self._arrived)):
             yield
+
+    def outlive(self) -> None:
+        """Only count the signals from now on, outside `caught` too: one would cut off the report of what was paid for.
+
+        `as_ctrl_c`, around the whole program, ends this.
+        """
+        for number in endings():
+            signal.signal(number, self._count)
+
+    def _count(self, _number: int, _frame: FrameType | None) -> None:
+        self.count += 1
 
     async def step(self, work: Coroutine[object, object, None], *, told: Callable[[], None] | None = None) -> None:
         """Run a step to its end, or to the next signal. What it raises comes through.

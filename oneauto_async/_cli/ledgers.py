@@ -17,6 +17,7 @@ from .exits import Exit, RefusedError
 from .progress import counted, printable
 from .purse import is_there
 from .records import Format, Record, flat_formats
+from .shell import as_typed
 from .stdout import require_stdout, silence_stdout, write_stdout
 
 __all__ = ["MEMBERS", "export", "resolve", "show", "verify"]
@@ -66,7 +67,7 @@ def verify(path: Path) -> Exit:
 
 def resolve(path: Path, ids: Iterable[str], *, billed: bool, by_number: bool) -> Exit:
     """Settle doubts: all of them that were named, or none if one of them is not in doubt."""
-    settled = [*dict.fromkeys(ids)]
+    settled = [*dict.fromkeys(map(as_typed, ids))]
     return _with_ledger(path, lambda ledger: _resolve(ledger, settled, billed, by_number), read_only=False)
 
 

@@ -70,7 +70,7 @@ class FileSink:
     Attributes:
         is_sorted: whether the records stand in input order; after `commit`, not if there was no room to sort them.
         left_behind: the hidden files of other runs of the same target, which were killed or are still going on.
-        is_homeless: the folder is gone, and with it every name that the file had; `contents` is all there is of it.
+        is_homeless: the folder is gone or was renamed, and no known name leads to the file; `contents` is all of it.
     """
 
     def __init__(self, target: Path, form: Format, rows: int) -> None:
@@ -130,7 +130,7 @@ class FileSink:
             self._sort()
         if self._part.has_vanished:
             self._is_stranded = self.is_homeless = True
-            raise RefusedError(f"{self._target} cannot be written: its folder is gone", Exit.FAILED)
+            raise RefusedError(f"{self._target} cannot be written: its folder is gone, or was renamed", Exit.FAILED)
         try:
             return self._part.rename(choose())
         except OSError as error:
@@ -190,8 +190,13 @@ class _Part:
 
     @property
     def has_vanished(self) -> bool:
-        """Whether no name leads to the file any more."""
-        return os.fstat(self._file.fileno()).st_nlink == 0
+        """Whether its name leads to it no more: its folder, or the file itself, was removed or renamed."""
+        try:
+            return not os.path.samestat(self.path.lstat(), os.fstat(self._file.fileno()))
+        except (FileNotFoundError, NotADirectoryError):
+            return True
+        except OSError:  # a folder that may not be looked into just now
+            return False
 
     def rename(self, target: Path) -> Path:
         """Put the file on the disk for good, under its name."""
@@ -200,9 +205,13 @@ class _Part:
         return self.path.replace(target)
 
     def remove(self) -> None:
-        """Drop the file; harmless after `rename`."""
+        """Drop the file, and nothing else that bears its name by now; harmless after `rename`."""
+        if self._file.closed:
+            return
+        is_elsewhere = self.has_vanished
         self._file.close()
-        self.path.unlink(missing_ok=True)
+        if not is_elsewhere:
+            self.path.unlink(missing_ok=True)
 
     def _write_all(self, data: bytes) -> None:
         while data:

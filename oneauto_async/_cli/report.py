@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import time
 from typing import TYPE_CHECKING
 
@@ -11,6 +10,7 @@ from .outputs import FileSink, unused
 from .progress import counted, printable
 from .reaching import NO_LEDGER
 from .records import OUTCOMES
+from .shell import as_argument, command, quoted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,6 +23,9 @@ __all__ = ["beginning", "how_to_go_on", "lines", "unread"]
 
 MOST_TYPED = 50
 """Ids that a command to copy may hold."""
+
+NO_ANSWER = "without a record, or with one that is not_sent, or failed and not billed"
+"""How the ids that are left are known by their records."""
 
 
 def beginning(job: Job) -> list[str]:
@@ -159,21 +162,27 @@ def _about_doubts(purse: Purse) -> Iterator[str]:
     if purse.ledger is None:
         yield f"{what}: look into the vendor's log before you ask again"
         return
-    path = shlex.quote(as_argument(purse.ledger))
     who = "only --retry-in-doubt asks again, and would each time" if purse.retry_in_doubt else "nothing asks again"
     yield f"{what}, so {who} by itself"
-    yield printable(
-        f"to settle them: compare `oneauto-async ledger show {path}` with the vendor's log, and say what became of "
-        f"each: `oneauto-async ledger resolve {path} --not-billed ID` or `--billed ID`; or run again with "
-        "--retry-in-doubt, which may pay twice"
-    )
+    yield f"to settle them: {_settling(purse.ledger)}; or run again with --retry-in-doubt, which may pay twice"
+
+
+def _settling(ledger: Path) -> str:
+    """Tell how to settle what is in doubt, by commands to copy if they can be."""
+    path = as_argument(ledger)
+    show, resolve = command("ledger", "show", path), command("ledger", "resolve", path, "--not-billed", "ID")
+    if show is not None and resolve is not None:
+        return f"compare `{show}` with the vendor's log, and say what became of each: `{resolve}` or `--billed ID`"
+    lists = printable(f"what `ledger show` lists of {ledger}")
+    return f"compare {lists} with the vendor's log, and say with `ledger resolve` what became of each"
 
 
 def _again(job: Job, rest: Path | None) -> str:
     """Return what to do about the ids that are left, so that nothing this run has bought is bought once more."""
     purse = job.settings.purse
     if purse.refresh:
-        return f"name {shlex.join(job.book.left())} alone: the same command would buy all of them again"
+        names = quoted(*job.book.left()) or f"the ids that are left ({NO_ANSWER})"
+        return f"name {names} alone: the same command would buy all of them again"
     if is_run_alone(job):
         what = "whatever the ledger lacks" if job.ledger_failed else "what this run has bought and is of no use"
         return f"{_alone(job, rest)}: the same command would buy once more {what}"
@@ -192,13 +201,17 @@ def is_run_alone(job: Job) -> bool:
 
 
 def _alone(job: Job, rest: Path | None) -> str:
-    """Return how to ask for the ids that are left, whether or not there is a file of them."""
-    count = len(job.book.left())
-    if rest is None and (count > MOST_TYPED or _are_left_in_two_ways(job)):
-        which = "without a record, or with one that is not_sent, or failed and not billed"
-        wishes = " with --refresh-failed" if job.settings.purse.refresh_failed else ""
-        return f"run bulk{wishes} for them alone ({which})"
-    return f"run `{_for_the_rest(job, rest)}` for {'it' if count == 1 else 'them'} alone"
+    """Return how to ask for the ids that are left: by a command to copy, or in words where none is right."""
+    alone = f"for {'it' if len(job.book.left()) == 1 else 'them'} alone"
+    again = _typed(job) if rest is None else _for_the_rest(job, rest)
+    if again is not None:
+        return f"run `{again}` {alone}"
+    purse = job.settings.purse
+    if rest is None:
+        wishes = " with --refresh-failed" if purse.refresh_failed else ""
+        return f"run {'lookup' if job.brief else 'bulk'}{wishes} {alone} ({NO_ANSWER})"
+    books = "" if purse.ledger is None else f", --ledger {purse.ledger}"
+    return f"run bulk {alone}, with {rest} as INPUT, another OUTPUT{books} and else the same options"
 
 
 def _are_left_in_two_ways(job: Job) -> bool:
@@ -207,27 +220,30 @@ def _are_left_in_two_ways(job: Job) -> bool:
     return is_cut_short and 0 < len(job.book.unbought) < len(job.book.left())
 
 
-def _for_the_rest(job: Job, rest: Path | None) -> str:
-    """Return the command that asks for the ids that are left, and for no others."""
+def _typed(job: Job) -> str | None:
+    """Return the command that names the ids that are left, and no others; ``None`` if there is none to copy."""
+    purse, left = job.settings.purse, job.book.left()
+    if len(left) > MOST_TYPED or _are_left_in_two_ways(job):
+        return None
+    wishes = ["--refresh"] if job.book.unbought else [] if purse.max_age is None else [f"--max-age={purse.max_age}"]
+    options = [option for option in job.settings.options if option != NO_LEDGER]  # a lookup keeps none by itself
+    return command("lookup", *wishes, *_books(purse), *options, "--", *left)
+
+
+def _for_the_rest(job: Job, rest: Path) -> str | None:
+    """Return the command for a file of the ids that are left; ``None`` if there is none to copy."""
     purse = job.settings.purse
-    books = [] if purse.ledger is None else [f"--ledger={purse.ledger}"]
-    if rest is None:
-        wishes = ["--refresh"] if job.book.unbought else [] if purse.max_age is None else [f"--max-age={purse.max_age}"]
-        options = [option for option in job.settings.options if option != NO_LEDGER]  # a lookup keeps none by itself
-        command = ["lookup", *wishes, *books, *options, "--", *job.book.left()]
-        return shlex.join(["oneauto-async", *command])
     assert job.output is not None
     onward = unused(job.output.with_name(f"{job.output.stem}.rest{job.output.suffix}"))
     form = [] if job.form is None else [f"--format={job.form}"]
     wishes = ["--refresh-failed"] if purse.refresh_failed else []
     wishes += [] if purse.max_age is None else [f"--max-age={purse.max_age}"]
-    command = ["bulk", as_argument(rest), "-o", as_argument(onward), *form, *books, *wishes, *job.settings.options]
-    return shlex.join(["oneauto-async", *command])
+    options = [*form, *_books(purse), *wishes, *job.settings.options]
+    return command("bulk", as_argument(rest), "-o", as_argument(onward), *options)
 
 
-def as_argument(path: Path) -> str:
-    """Return a path as it stands in a command, where one with a dash in front would be an option."""
-    return f"./{path}" if str(path).startswith("-") else str(path)
+def _books(purse: Purse) -> list[str]:
+    return [] if purse.ledger is None else [f"--ledger={purse.ledger}"]
 
 
 def _by_what(job: Job) -> str:
@@ -251,10 +267,9 @@ def how_to_go_on(job: Job, left: int, rest: Path | None) -> list[str]:
         ]
     if rest is None:
         cost = " and pays for the answered ones once more" if job.book.has_answers else ""
-        alone = f"; run `{_for_the_rest(job, None)}` for {them} alone" if 0 < left <= MOST_TYPED else ""
+        alone = f"; {_alone(job, None)}" if left <= MOST_TYPED or job.book.has_answers else ""
         return [printable(f"{what}{alone}; running the same command again asks for every id{cost}")]
-    again = _for_the_rest(job, rest)
     return [
-        printable(f"{what}; {'it is' if left == 1 else 'they are'} in {rest}: run `{again}` for {them} alone"),
+        printable(f"{what}; {'it is' if left == 1 else 'they are'} in {rest}: {_alone(job, rest)}"),
         "running the same command again would ask, and pay, for the answered ids once more",
     ]

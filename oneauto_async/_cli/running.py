@@ -53,6 +53,7 @@ def run(job: Job) -> Exit:
         with client_for(job.settings) as client:
             if not job.brief:
                 say("\n".join(beginning(job)))
+            job.interrupts.outlive()
             asyncio.run(_supervised(client, job))
     finally:
         job.sink.discard()  # does nothing once the output has its name

@@ -26,6 +26,9 @@ CANARY = "canary-key-3f9a"
 PATIENCE = 60
 """Seconds before a hanging process fails a test; none of them needs more than a few."""
 
+A_LOCALE_OF_ASCII = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+"""Variables of an environment that has no other letters."""
+
 Run: TypeAlias = Callable[..., tuple[int, str, str]]
 """The command line as a function of its arguments."""
 

@@ -51,7 +51,8 @@ one that is shared there is less after a fall and more after a climb."""
 
 FADING = 0.99
 """By what factor a refusal lowers what the key is taken to allow in all, down to twice the own pace: it may allow less
-than was told, and then everybody would be refused more than needed. Slow enough that a fair share is reached before."""
+than was told, and then everybody would be refused more than needed. Slow enough that a fair share is reached before. In
+a volley each one does, so that it may fall as far as that at once: a volley tells that much less is there."""
 
 
 class Share:

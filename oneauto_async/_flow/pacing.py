@@ -46,7 +46,7 @@ class Pacer:
         self._stepping = Stepping(self._key)
         self._balancing = Balancing(self._key)
         self._climbing = Climbing(self._key)
-        self._is_lower = False  # the key has turned out to allow less than the limit that was given
+        self._is_lower = False  # the key has once allowed less than was given: from then on each refusal is believed
 
     def __repr__(self) -> str:
         pace = self._ramp.rate if self.phase is Phase.RAMP else self.pace

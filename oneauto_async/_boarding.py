@@ -89,12 +89,14 @@ class Boarding:
         try:  # meanwhile the client may have closed, and another may have taken off with the id
             self._require_open()
             booked = self._board_existing(wanted)
-            if booked is None:
-                return self.flights.launch(wanted.key, wanted.pursue(), wanted.seat, wanted.payer)
+            pursuit = None if booked is not None else wanted.pursue()
         except BaseException:
             self._slots.release()
             raise
+        if pursuit is not None:
+            return self.flights.launch(wanted.key, pursuit, wanted.seat, wanted.payer)
         self._slots.release()
+        assert booked is not None
         return booked
 
     def learn_of_closing(self) -> None:

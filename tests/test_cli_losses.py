@@ -10,6 +10,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,7 @@ from support.cli import (
 
 from oneauto_async import OneAutoClient
 from oneauto_async._cli import outputs, running
+from oneauto_async._cli.interrupts import Interrupts, as_ctrl_c
 from oneauto_async.ledger import SqliteLedger
 from oneauto_async.testing import Simulator, serve
 from oneauto_async.testing._gateway import SimulatedAnswer
@@ -288,13 +290,30 @@ def test_a_program_that_is_not_on_the_path_is_told_as_it_was_typed(tmp_path: Pat
     script = folder / "oneauto-async"
     script.write_text(f"#!{sys.executable}\nimport sys; from oneauto_async._cli import main; sys.exit(main())\n")
     script.chmod(0o755)
-    command = [str(script), "lookup", "1", "2", "--simulate", *CAPPED]
-    told = [
-        subprocess.run(command, env=environment(PATH=path), capture_output=True, text=True, check=False).stderr
-        for path in (os.defpath, f"{folder}:{os.defpath}")
-    ]
-    assert f"run `{script} lookup " in told[0]
-    assert "run `oneauto-async lookup " in told[1]
+    for path, typed, told in (
+        (os.defpath, str(script), str(script)),
+        (os.defpath, "./oneauto-async", "./oneauto-async"),
+        (f"{folder}:{os.defpath}", str(script), "oneauto-async"),
+    ):
+        command = [typed, "lookup", "1", "2", "--simulate", *CAPPED]
+        done = subprocess.run(
+            command, cwd=folder, env=environment(PATH=path), capture_output=True, text=True, check=False
+        )
+        assert f"run `{told} lookup " in done.stderr
+
+
+def test_a_signal_long_after_the_first_ends_a_report_that_got_stuck(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As one whose reader takes nothing; those that come soon after it cut nothing off."""
+    with as_ctrl_c():
+        interrupts = Interrupts()
+        interrupts.outlive()
+        for _ in range(3):
+            signal.raise_signal(signal.SIGINT)
+        monkeypatch.setattr("oneauto_async._cli.interrupts.LONGEST_REPORT", 0.0)
+        time.sleep(0.05)
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    assert interrupts.count == 4
 
 
 # The question.

@@ -196,6 +196,11 @@ def test_stops_after_every_call_or_two_tell_what_the_key_allows_together(rate: f
 
     assert rate <= stops.most(key.history) <= rate + 2.0 / (UNTOLD * stop)
 
+    stops.begin(refused.left, stop)
+    key.at, key.level = refused.left + 3600.0, 0.0  # nobody asked for an hour, and then others were there
+    assert stops.measure(key.history, key.send_until_refused(10.0), 10.0) is None
+    assert math.isinf(stops.most(key.history))
+
 
 def test_stops_do_not_keep_a_fast_key_from_being_found(clock: VirtualClock) -> None:
     """Few calls are accepted between the first two, and say the same of a slow key with a large burst."""

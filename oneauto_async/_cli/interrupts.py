@@ -53,7 +53,7 @@ def as_ctrl_c(*, is_last: bool = False) -> Iterator[None]:
 
 @contextlib.contextmanager
 def postponed() -> Iterator[None]:
-    """Let whatever ends a run wait for the end of this block, and raise `KeyboardInterrupt` there.
+    """Let whatever ends a run wait for the end of this block.
 
     So nothing is made in the block that nobody knows of yet.
     """
@@ -61,7 +61,7 @@ def postponed() -> Iterator[None]:
     with handled(_endings_here(), lambda number, _frame: arrived.append(number)):
         yield
     if arrived:
-        raise KeyboardInterrupt
+        signal.raise_signal(arrived[0])  # to whom it would have come
 
 
 def _endings_here() -> list[signal.Signals]:
@@ -86,6 +86,11 @@ class _Once:
             raise KeyboardInterrupt
 
 
+LONGEST_REPORT = 10.0
+"""Seconds from the first signal during a report from which on another one ends the program: sorting and writing a
+million records takes less, and a reader that takes nothing takes for ever."""
+
+
 class Interrupts:
     """Runs the steps of a job so that a signal cancels the one under way.
 
@@ -97,6 +102,7 @@ class Interrupts:
         """Start with none."""
         self.count = 0
         self._heeded = 0
+        self._counted_at: float | None = None
         self._step: asyncio.Task[None] | None = None
         self._told: Callable[[], None] | None = None
 
@@ -110,6 +116,7 @@ class Interrupts:
     def outlive(self) -> None:
         """Only count the signals from now on, outside `caught` too: one would cut off the report of what was paid for.
 
+        One that comes long after the first raises `KeyboardInterrupt`: whatever takes so long has got stuck.
         `as_ctrl_c`, around the whole program, ends this.
         """
         for number in endings():
@@ -117,6 +124,10 @@ class Interrupts:
 
     def _count(self, _number: int, _frame: FrameType | None) -> None:
         self.count += 1
+        now = time.monotonic()
+        self._counted_at = now if self._counted_at is None else self._counted_at
+        if now - self._counted_at > LONGEST_REPORT:
+            raise KeyboardInterrupt
 
     async def step(self, work: Coroutine[object, object, None], *, told: Callable[[], None] | None = None) -> None:
         """Run a step to its end, or to the next signal. What it raises comes through.

@@ -192,11 +192,12 @@ class _Part:
     def has_vanished(self) -> bool:
         """Whether its name leads to it no more: its folder, or the file itself, was removed or renamed."""
         try:
-            return not os.path.samestat(self.path.lstat(), os.fstat(self._file.fileno()))
+            self.path.lstat()
         except (FileNotFoundError, NotADirectoryError):
             return True
         except OSError:  # a folder that may not be looked into just now
             return False
+        return False  # nothing else is given that name
 
     def rename(self, target: Path) -> Path:
         """Put the file on the disk for good, under its name."""
@@ -205,7 +206,7 @@ class _Part:
         return self.path.replace(target)
 
     def remove(self) -> None:
-        """Drop the file, and nothing else that bears its name by now; harmless after `rename`."""
+        """Drop the file; harmless after `rename`."""
         if self._file.closed:
             return
         is_elsewhere = self.has_vanished

@@ -58,8 +58,8 @@ def _is_encodable(text: str) -> bool:
 
 def _program() -> str:
     """Return what starts this program: the path that was typed, if the bare name would find nothing or another one."""
-    typed = Path(sys.argv[0])
-    if typed.name != PROGRAM or typed.parent == Path() or not os.access(typed, os.X_OK):
+    typed, path = sys.argv[0], Path(sys.argv[0])
+    if path.name != PROGRAM or typed == PROGRAM or not os.access(path, os.X_OK):
         return PROGRAM
     found = shutil.which(PROGRAM)
-    return PROGRAM if found is not None and typed.samefile(found) else str(typed)
+    return PROGRAM if found is not None and path.samefile(found) else typed

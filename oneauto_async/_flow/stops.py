@@ -76,7 +76,9 @@ class Stops:
         while (found := explain(runs, guess)) is None and len(runs) > 1:
             runs = runs[1:]  # the key allowed something else then
         if found is None:  # too few calls were accepted
-            self._untold = [*self._untold, refused][-UNTOLD - 1 :]
+            rest = (calls[-1] if calls else refused).left - self._end
+            in_a_row = self._untold if rest < self.seconds else []  # else nobody asked for a while
+            self._untold = [*in_a_row, refused][-UNTOLD - 1 :]
         else:
             self._runs, self.error, self._untold = runs[-RUNS:], found.error, []
         return found

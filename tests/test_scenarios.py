@@ -77,6 +77,12 @@ def test_a_small_burst_on_uneven_ways_does_not_make_a_run_slower_and_slower(
     assert result.wasted < waste
 
 
+@HOW
+def test_a_limit_that_rises_is_noticed_with_hardly_any_burst_as_well(told: bool) -> None:
+    """However well it was known before; it took 1.3 times the ideal while ever longer climbs had to end first."""
+    require_goal(VARIED["the limit rises midway: burst 2"], 0, told=told)
+
+
 @pytest.mark.parametrize("number", [75, 185])
 def test_whoever_is_left_alone_with_a_key_of_hardly_any_burst_takes_all_of_it(number: int) -> None:
     """Three or four have shared it, of whom most got nothing; 2.7 and 1.8 times the ideal, if that is noticed late."""

@@ -15,6 +15,11 @@ LOST = 0.25
 """Shares of the rate: the step at first and at most, the smallest, the one from which on the rate is known, and the
 smallest while it is lost."""
 
+NOTICED = 150.0
+"""Accepted calls, or those of a cycle if they are more, in which a step is to use up what a burst hides. A climb of
+smaller steps would be longer than that, and so would be the time until a limit that has risen is noticed: at 20/s and a
+burst of 2 with the smallest of all it was half a minute, and is ten seconds. One call in so many is refused."""
+
 SHORTEST = 16.0
 SHORTEST_TRIPS = 2.0
 """Accepted calls of a climb while the rate is not known, so that no call is faster than the one before by more than an
@@ -101,12 +106,12 @@ class Steps:
             return cycle / OVERDUE
         return cycle if self.is_known else 0.0
 
-    def down(self, pace: float) -> float:
-        """Return the rate after a call was refused that left at a pace."""
+    def down(self, pace: float, smallest: float = SMALLEST) -> float:
+        """Return the rate after a call was refused that left at a pace; ``smallest`` bounds the step."""
         self._usual_share += WEIGHT * (self._in_a_row / (self._in_a_row + 1.0) - self._usual_share)
         step = self.step * AGAIN if self._accepted < self._climb / EARLY else self.step / 2.0
         missed = abs(pace / self._met - 1.0) / 2.0 if self._met else LARGEST
-        self.step = min(LARGEST, max(SMALLEST, step, missed))
+        self.step = min(LARGEST, max(smallest, step, missed))
         self._met, self._accepted, self._in_a_row, self._overdue, self._is_lost = pace, 0, 0, 0, False
         return pace * (1.0 - self.step)
 
@@ -140,12 +145,19 @@ class Stepping:
         key.phase = Phase.TRACK
         key.burst.settle()
         weight = self._steps.weight
-        rate = min(key.ceiling, self._steps.down(min(refusal.grant.pace, 2.0 * key.rate)), refusal.interval.high)
+        lowered = self._steps.down(min(refusal.grant.pace, 2.0 * key.rate), self._smallest)
+        rate = min(key.ceiling, lowered, refusal.interval.high)
         if rate < key.lowest:
             self._steps.lose()
         key.rate = max(key.lowest, rate)
         key.cycle.lengthen(key.rate, key.behind, refusal.grant.left, key.sharing)
         key.sharing.remember(key.rate if self._steps.is_known else 0.0, weight=weight)
+
+    @property
+    def _smallest(self) -> float:
+        """The smallest step; a smaller one than elsewhere where each refusal stops all calls, and costs the more."""
+        key = self._key
+        return SMALLEST if key.stops.seen else max(SMALLEST, key.burst.calls / max(key.cycle.length, NOTICED))
 
     def refill(self, refused: Grant, now: float) -> None:
         """Start the copy anew: the bucket was empty, and what was taken from it early still is."""

@@ -13,6 +13,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,7 +36,7 @@ from support.cli import (
     wait_until,
 )
 
-from oneauto_async._cli import main, running
+from oneauto_async._cli import interrupts, main, running
 from oneauto_async._cli.interrupts import Interrupts, handled
 from oneauto_async._cli.refuge import hand_over
 from oneauto_async.testing import SIMULATOR_KEY, Simulator, serve
@@ -262,6 +263,8 @@ def test_the_key_is_no_option(run: Callable[..., tuple[int, str, str]], option: 
         (["bulk", "VANS", "--simulate", "-o", "FOLDER"], "is a directory"),
         (["bulk", "VANS", "--simulate", "-o", "MISSING/out.csv"], "there is no folder"),
         (["bulk", "VANS", "--simulate", "-o", "VANS"], "is the input"),
+        pytest.param(["bulk", "CIRCLE", "--simulate", "--ledger", "x"], "CIRCLE", marks=posix),
+        pytest.param(["bulk", "VANS", "--simulate", "-o", "x.csv", "--ledger", "CIRCLE"], "CIRCLE", marks=posix),
         (["bulk", "VANS", "--simulate", "-o", "out.xlsx"], "CSV or JSON Lines"),
         (["bulk", "VANS", "--burst", "5"], "--burst needs --rate"),
         (["bulk", "VANS", "--rate", "0"], "--rate"),
@@ -285,7 +288,9 @@ def test_a_mistake_is_met_with_what_to_do(
 ) -> None:
     """Exit 2, nothing on standard output, and a message that helps."""
     (tmp_path / "empty.csv").touch()
+    (circle := tmp_path / "CIRCLE").symlink_to(circle)
     names = {"VANS": VANS, "EMPTY": tmp_path / "empty.csv", "MISSING": tmp_path / "no", "FOLDER": tmp_path}
+    names["CIRCLE"] = circle
     told = [str(names.get(argument, argument)).replace("MISSING", str(tmp_path / "no")) for argument in arguments]
     code, stdout, stderr = run(*told)
     assert (code, stdout, complaint in stderr) == (2, "", True)
@@ -402,6 +407,7 @@ def test_a_second_interruption_does_not_wait(tmp_path: Path) -> None:
         wait_until(lambda: simulator.total_billed == 3 and answered(tmp_path / "out.jsonl.ledger") == 2)
         process.send_signal(signal.SIGINT)
         read_until(process.stderr, "stopping: waiting at most 1000 s")
+        time.sleep(2 * interrupts.ECHO)
         process.send_signal(signal.SIGINT)
         done = finish(process)
     outcomes = {record["evdb_vehicle_id"]: record for record in records(output.read_text())}
@@ -456,11 +462,11 @@ def test_whatever_ends_a_run_is_counted(name: str) -> None:
     number = getattr(signal, name)
 
     async def interrupted() -> int:
-        interrupts = Interrupts()
-        with handled([number], signal.SIG_DFL), interrupts.caught():
+        one = Interrupts()
+        with handled([number], signal.SIG_DFL), one.caught():
             asyncio.get_running_loop().call_soon(signal.raise_signal, number)
-            await interrupts.step(asyncio.sleep(PATIENCE))
-        return interrupts.count
+            await one.step(asyncio.sleep(PATIENCE))
+        return one.count
 
     assert asyncio.run(interrupted()) == 1
 
@@ -479,8 +485,9 @@ def test_a_signal_after_the_last_line_changes_nothing(name: str) -> None:
 
 
 @posix
-def test_an_interruption_between_two_steps_ends_the_next() -> None:
+def test_an_interruption_between_two_steps_ends_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
     """A second Ctrl-C counts at whatever moment it comes, and the step it ends has begun, so that it can clean up."""
+    monkeypatch.setattr(interrupts, "ECHO", 0.0)
     begun: list[str] = []
 
     async def endless(name: str) -> None:
@@ -488,15 +495,31 @@ def test_an_interruption_between_two_steps_ends_the_next() -> None:
         await asyncio.Event().wait()
 
     async def interrupted() -> int:
-        interrupts = Interrupts()
-        with interrupts.caught():
+        both = Interrupts()
+        with both.caught():
             asyncio.get_running_loop().call_soon(signal.raise_signal, signal.SIGINT)
-            await interrupts.step(endless("asking"))
+            await both.step(endless("asking"))
             signal.raise_signal(signal.SIGINT)
-            await interrupts.step(endless("closing"))
-        return interrupts.count
+            await both.step(endless("closing"))
+        return both.count
 
     assert (asyncio.run(interrupted()), begun) == (2, ["asking", "closing"])
+
+
+@posix
+def test_a_signal_that_is_handed_on_counts_once() -> None:
+    """Whatever starts the program may pass on a Ctrl-C that has come by itself as well, and often as another signal."""
+
+    async def interrupted() -> int:
+        both = Interrupts()
+        with both.caught():
+            asyncio.get_running_loop().call_soon(signal.raise_signal, signal.SIGINT)
+            await both.step(asyncio.sleep(PATIENCE))
+            signal.raise_signal(signal.SIGTERM)
+            await both.step(asyncio.sleep(0.01))
+        return both.count
+
+    assert asyncio.run(interrupted()) == 1
 
 
 @pytest.mark.parametrize("stop", [pytest.param("SIGINT", marks=posix), "quota"])

@@ -40,6 +40,7 @@ from support.cli import (
 from oneauto_async import LedgerError
 from oneauto_async._cli import estimating
 from oneauto_async._cli.earlier import holds_answer, may_hold_more
+from oneauto_async._cli.interrupts import ECHO
 from oneauto_async._cli.reaching import Settings
 from oneauto_async._cli.records import COLUMNS
 from oneauto_async.ledger import SqliteLedger
@@ -154,6 +155,7 @@ def test_a_second_interruption_leaves_what_was_under_way_in_doubt(tmp_path: Path
         wait_until(lambda: simulator.total_billed == 3 and answered(tmp_path / "out.jsonl.ledger") == 2)
         process.send_signal(signal.SIGINT)
         read_until(process.stderr, "stopping: waiting at most 1000 s")
+        time.sleep(2 * ECHO)
         process.send_signal(signal.SIGINT)
         ended = finish(process)
         went_on = oneauto(*command, env=live(base_url))
@@ -173,6 +175,7 @@ def test_two_interruptions_at_once_lose_no_recorded_answer(tmp_path: Path, ids: 
         wait_until(lambda: simulator.total_billed > 25)
         process.send_signal(signal.SIGINT)
         read_until(process.stderr, "stopping: waiting at most 1000 s")
+        time.sleep(2 * ECHO)
         process.send_signal(signal.SIGINT)
         ended = finish(process)
         verified = oneauto("ledger", "verify", f"{output}.ledger")
@@ -203,7 +206,7 @@ def test_every_request_in_doubt_is_told_in_money(tmp_path: Path) -> None:
     with serve(simulator := Simulator()) as base_url:
         simulator.fail_next(3, 504)
         done = oneauto(*command, env=live(base_url))
-    assert "1 billed (£0.50 at £0.50 each), 0 not billed, 3 in doubt (at most £1.50)" in done.stderr
+    assert "1 billed (£0.50 at £0.50 each), 0 not billed, 3 in doubt (at most £1.50 by this run)" in done.stderr
 
 
 def test_two_runs_at_once_that_refresh_what_failed_buy_a_new_id_once(tmp_path: Path) -> None:
@@ -801,6 +804,16 @@ def test_an_id_in_doubt_twice_is_resolved_by_entry(ledger: Path) -> None:
     assert (refused.returncode, resolved.returncode) == (2, 0)
     assert f"charged; it is in doubt still, as entry {other}" in resolved.stdout
     assert "it may be asked for again" in oneauto("ledger", "resolve", str(ledger), "--billed", "SIM-502").stdout
+
+
+def test_resolving_the_doubt_before_an_answer_says_that_this_is_kept(tmp_path: Path) -> None:
+    """Nothing asks for such an id again, whatever became of the first request."""
+    source, books = str(listed(tmp_path, "1")), str(tmp_path / "books")
+    with serve(simulator := Simulator()) as base_url:
+        simulator.fail_next(1, 504)
+        oneauto("bulk", source, "--ledger", books, "--retry-in-doubt", "--max-calls", "9", env=live(base_url))
+    resolved = oneauto("ledger", "resolve", books, "--not-billed", "1")
+    assert (resolved.returncode, "not charged; its answer is kept, as entry 2" in resolved.stdout) == (0, True)
 
 
 @posix

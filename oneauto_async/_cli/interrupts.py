@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
+import math
 import signal
 import threading
 import time
@@ -86,6 +88,10 @@ class _Once:
             raise KeyboardInterrupt
 
 
+ECHO = 0.1
+"""Seconds in which signals that come while calls are under way are one: whatever has started the program may hand on a
+Ctrl-C which the terminal has sent to both. Nobody types it twice as fast, and a second one costs answers."""
+
 LONGEST_REPORT = 10.0
 """Seconds from the first signal during a report from which on another one ends the program: sorting and writing a
 million records takes less, and a reader that takes nothing takes for ever."""
@@ -102,15 +108,33 @@ class Interrupts:
         """Start with none."""
         self.count = 0
         self._heeded = 0
+        self._came_at = -math.inf
         self._counted_at: float | None = None
         self._step: asyncio.Task[None] | None = None
         self._told: Callable[[], None] | None = None
 
     @contextlib.contextmanager
-    def caught(self) -> Iterator[None]:
-        """Catch the signals that end a run in this block, which is inside an event loop of the main thread."""
+    def caught(self, is_held_up: Callable[[], bool] = lambda: False) -> Iterator[None]:
+        """Catch the signals that end a run in this block, which is inside an event loop of the main thread.
+
+        Arguments:
+            is_held_up: whether the loop waits for somebody to take what is written. A second signal in that time ends
+                the wait, by an `OSError` from the write.
+        """
         loop = asyncio.get_running_loop()
-        with handled(endings(), lambda *_: loop.call_soon_threadsafe(self._arrived)):
+        came = self.count
+
+        def handler(_number: int, _frame: FrameType | None) -> None:
+            nonlocal came
+            if time.monotonic() - self._came_at < ECHO:
+                return
+            self._came_at = time.monotonic()
+            is_second, came = came > self.count, came + 1
+            loop.call_soon_threadsafe(self._arrived)
+            if is_second and is_held_up():
+                raise OSError(errno.ETIMEDOUT, "its reader takes nothing")
+
+        with handled(endings(), handler):
             yield
 
     def outlive(self) -> None:

@@ -206,12 +206,15 @@ async def _resolve(ledger: SqliteLedger, ids: list[str], billed: bool, by_number
     became = "charged" if billed else "not charged"
     left = [doubt for doubt in doubts if doubt not in settled]
     for entry in settled:
-        _print(f"{entry.key.vehicle_id} (entry {entry.seq}): {became}; {_what_now(entry, left)}")
+        now = _what_now(entry, left, await ledger.find(entry.key))
+        _print(f"{entry.key.vehicle_id} (entry {entry.seq}): {became}; {now}")
     return Exit.OK
 
 
-def _what_now(settled: Entry, left: list[Entry]) -> str:
-    """Tell whether an id may be asked for again: not while another of its requests is in doubt."""
+def _what_now(settled: Entry, left: list[Entry], newest: Entry | None) -> str:
+    """Tell whether an id may be asked for again: not while another of its requests is in doubt, or was answered."""
+    if newest is not None and newest.state is State.ANSWERED:
+        return f"its answer is kept, as entry {newest.seq}"
     others = ", ".join(str(doubt.seq) for doubt in left if doubt.key == settled.key)
     return f"it is in doubt still, as entry {others}" if others else "it may be asked for again"
 

@@ -62,7 +62,7 @@ def run(job: Job) -> Exit:
 
 async def _supervised(client: OneAutoClient, job: Job) -> None:
     """Ask, and write whatever came in every event: signals only count until this ends."""
-    with job.interrupts.caught():
+    with job.interrupts.caught(lambda: isinstance(job.sink, StreamSink) and job.sink.is_writing):
         try:
             await _ask(client, job)
         except LedgerError as error:
@@ -263,8 +263,9 @@ def _stays_beside(job: Job, output: Path) -> bool:
 def _reported(job: Job) -> Exit:
     if job.ledger_trouble is not None and not job.batches:
         raise RefusedError(f"{job.ledger_trouble}; nothing was sent", Exit.LEDGER)
+    if job.output is None and job.book.trouble is not None:
+        silence_stdout()  # it takes no more, and must hold nothing up that follows
     if isinstance(job.book.trouble, BrokenPipeError):
-        silence_stdout()
         say(unread(job))
     else:
         _find_refuge(job)
@@ -311,8 +312,6 @@ def _tell_trouble(job: Job) -> None:
     if job.book.trouble is None:
         return
     why = f"{job.output or 'standard output'}: {job.book.trouble.strerror}: the run was stopped"
-    if job.output is None:
-        silence_stdout()
     if job.stranded_at is not None:
         stranded = counted(len(job.book.stranded), "record that did not fit is", "records that did not fit are")
         why = f"{why}; {stranded} {job.stranded_at} as JSON Lines"

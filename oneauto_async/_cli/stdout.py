@@ -42,21 +42,28 @@ def _print_table(records: list[Record]) -> None:
 
 
 class StreamSink:
-    """Writes each record as soon as it is there, in the order the lookups finish."""
+    """Writes each record as soon as it is there, in the order the lookups finish.
+
+    Attributes:
+        is_writing: a record is being handed over, for as long as the reader takes.
+    """
 
     def __init__(self, stream: BinaryIO, form: Format) -> None:
         """Write to a stream that stays open afterwards."""
         self._stream = stream
         self._form = form
         self._started = False
+        self.is_writing = False
 
     def write(self, row: int, record: Record) -> None:
         """Write the record and hand it on at once, so that a reader on the other end of a pipe sees it."""
-        if not self._started:
-            self._started = True
-            self._stream.write(self._form.heading)
-        self._stream.write(self._form.line(record))
-        self._stream.flush()
+        heading = b"" if self._started else self._form.heading
+        self._started = self.is_writing = True
+        try:
+            self._stream.write(heading + self._form.line(record))
+            self._stream.flush()
+        finally:
+            self.is_writing = False
 
     def write_all(self, records: list[Record]) -> None:
         """Write several records."""

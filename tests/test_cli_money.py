@@ -112,9 +112,9 @@ def test_the_help_of_estimate_promises_no_records(run: Run) -> None:
 
 
 def test_an_estimate_is_readable_on_a_poor_terminal(tmp_path: Path) -> None:
-    """A pound sign that the encoding lacks is an escape, and no crash."""
-    env = environment(LANG="C", LC_ALL="C", PYTHONIOENCODING="ascii", PYTHONUTF8="0")
-    done = program("estimate", str(listed(tmp_path, "1")), "--simulate", "--price", "0.5", env=env)
+    """A pound sign that the encoding lacks is understood, and shown as an escape."""
+    env = environment(LANG="C", LC_ALL="C", PYTHONIOENCODING="ascii", PYTHONUTF8="0", PYTHONCOERCECLOCALE="0")
+    done = program("estimate", str(listed(tmp_path, "1")), "--simulate", "--price", "£0.5", env=env)
     assert (done.returncode, "1 answer (\\xa30.50 at" in done.stdout) == (0, True)
 
 
@@ -309,8 +309,8 @@ def test_the_end_tells_what_was_paid_saved_and_is_in_doubt(tmp_path: Path, price
     first, second = oneauto(*command, *options), oneauto(*command, *options)
     money = f"2 billed ({sign}1.00 at {sign}0.50 each), 1 not billed, 1 in doubt (at most {sign}0.50)"
     assert f"money: {money}, 0 served by the ledger\n" in first.stderr
-    money = f"0 billed ({sign}0.00 at {sign}0.50 each), 0 not billed, 1 in doubt (1 of them before this run, at most"
-    assert f"money: {money} {sign}0.50), 3 served by the ledger ({sign}1.00 saved)\n" in second.stderr
+    money = f"0 billed ({sign}0.00 at {sign}0.50 each), 0 not billed, 1 in doubt (1 of them before this run)"
+    assert f"money: {money}, 3 served by the ledger ({sign}1.00 saved)\n" in second.stderr
 
 
 def test_a_price_below_a_penny_is_shown_exactly(tmp_path: Path) -> None:

@@ -202,7 +202,7 @@ def _amount(_context: click.Context, parameter: click.Parameter, text: str | Non
     """Read an amount, with or without a sign before it; a price is never nothing."""
     if text is None:
         return None
-    bare = text.strip()
+    bare = as_typed(text).strip()
     sign = bare[0] if bare and bare[0] in CURRENCIES else ""
     with contextlib.suppress(InvalidOperation):
         amount = Decimal(bare.removeprefix(sign))

@@ -99,12 +99,11 @@ def _money(job: Job) -> str:
 
 
 def _doubts(job: Job) -> str:
-    earlier = job.book.held
-    count = job.book.doubts + earlier
-    worth = job.settings.purse.worth(count)
-    remarks = (f"{earlier} of them before this run" if earlier else "", f"at most {worth}" if worth and count else "")
-    told = ", ".join(filter(None, remarks))
-    return f"{count} in doubt" + (f" ({told})" if told else "")
+    book, purse = job.book, job.settings.purse
+    remarks = [f"{book.held} of them before this run"] if book.held else []
+    if book.doubts and (worth := purse.worth(book.doubts)):  # of an earlier id, several requests may be in doubt
+        remarks.append(f"at most {worth}{' by this run' if book.held or purse.retry_in_doubt else ''}")
+    return f"{book.doubts + book.held} in doubt" + (f" ({', '.join(remarks)})" if remarks else "")
 
 
 def _calls(job: Job) -> str:
@@ -265,11 +264,12 @@ def how_to_go_on(job: Job, left: int, rest: Path | None) -> list[str]:
             printable(f"{what}; to go on, {first}{_again(job, rest)}"),
             printable(f"{served} is served by the ledger {job.settings.purse.ledger}"),
         ]
+    first = "the cap is reached: to pay for more, " if job.book.is_over_budget else ""
     if rest is None:
         cost = " and pays for the answered ones once more" if job.book.has_answers else ""
-        alone = f"; {_alone(job, None)}" if left <= MOST_TYPED or job.book.has_answers else ""
+        alone = f"; {first}{_alone(job, None)}" if left <= MOST_TYPED or job.book.has_answers else ""
         return [printable(f"{what}{alone}; running the same command again asks for every id{cost}")]
     return [
-        printable(f"{what}; {'it is' if left == 1 else 'they are'} in {rest}: {_alone(job, rest)}"),
+        printable(f"{what}; {'it is' if left == 1 else 'they are'} in {rest}: {first}{_alone(job, rest)}"),
         "running the same command again would ask, and pay, for the answered ids once more",
     ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import ssl
 import warnings
 import weakref
@@ -625,6 +626,11 @@ def _prepare_tls(transport: HTTP11Transport) -> None:
     try:
         transport.prepare_tls()
     except OSError as error:  # a TLS error is one as well
+        log = os.environ.get("SSLKEYLOGFILE")
+        if log and error.filename == log:
+            raise ConfigurationError(
+                f"SSLKEYLOGFILE names {log!r}, which cannot be written: {error.strerror}"
+            ) from error
         raise ConfigurationError(
             f"the certificate authorities cannot be read ({error}): install certifi anew, or give an ssl_context"
         ) from error

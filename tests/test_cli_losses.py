@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import csv
+import json
 import os
 import re
 import shlex
@@ -35,7 +36,7 @@ from support.cli import (
 
 from oneauto_async import OneAutoClient
 from oneauto_async._cli import outputs, running
-from oneauto_async._cli.interrupts import Interrupts, as_ctrl_c
+from oneauto_async._cli.interrupts import ECHO, Interrupts, as_ctrl_c
 from oneauto_async.ledger import SqliteLedger
 from oneauto_async.testing import Simulator, serve
 from oneauto_async.testing._gateway import SimulatedAnswer
@@ -222,6 +223,41 @@ def test_a_comment_over_a_list_is_no_column_of_csv(tmp_path: Path) -> None:
     assert {record["evdb_vehicle_id"] for record in records(done.stdout)} == {"101", "103"}
 
 
+# Files that are standard input or output as well.
+
+
+@posix
+def test_standard_input_is_not_written_over(tmp_path: Path) -> None:
+    """Whatever name leads to it."""
+    source = listed(tmp_path, "1", "2")
+    with source.open() as stream:
+        done = program("bulk", "-", "--simulate", "-o", str(source), "--format", "csv", stdin=stream)
+    assert (done.returncode, "is standard input: choose another name for -o" in done.stderr) == (2, True)
+    assert source.read_text() == "1\n2\n"
+
+
+@posix
+@pytest.mark.parametrize("command", [("lookup", "1"), ("bulk", "ids.txt")])
+def test_standard_output_is_no_ledger(tmp_path: Path, command: tuple[str, ...]) -> None:
+    """The records would be written over what it keeps."""
+    listed(tmp_path, "1", "2")
+    books = tmp_path / "books"
+    with books.open("w") as stream:
+        done = program(*command, "--simulate", "--ledger", str(books), cwd=tmp_path, stdout=stream)
+    assert (done.returncode, "is standard output: choose another name for --ledger" in done.stderr) == (2, True)
+    assert books.read_bytes() == b""
+
+
+@posix
+def test_a_folder_that_is_gone_holds_no_ledger(tmp_path: Path) -> None:
+    """A name that begins in it leads nowhere; nothing is asked."""
+    (gone := tmp_path / "gone").mkdir()
+    code = "import os, sys; os.rmdir(os.getcwd()); from oneauto_async._cli import main; sys.exit(main())"
+    command = [sys.executable, "-c", code, "lookup", "1", "--simulate", "--ledger", "books"]
+    done = subprocess.run(command, cwd=gone, env=environment(), capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, "error: " in done.stderr, "Traceback" in done.stderr) == (2, "", True, False)
+
+
 # Commands that cannot be copied.
 
 CAPPED = ("--max-calls", "1", "--concurrency", "1")
@@ -237,7 +273,10 @@ def test_an_id_that_cannot_be_shown_as_it_is_stands_in_no_command(tmp_path: Path
     (source := tmp_path / "ids.csv").write_text("id\nA\xa01\nB\xa02\n", encoding="utf-8")
     with serve(Simulator()) as base_url:
         done = oneauto("bulk", str(source), "--no-ledger", *CAPPED, env=live(base_url))
-    assert "; run bulk for it alone (without a record, or with one that is not_sent" in done.stderr
+    told = (
+        "; the cap is reached: to pay for more, run bulk for it alone (without a record, or with one that is not_sent"
+    )
+    assert told in done.stderr
     assert not is_a_command_told(done.stderr)
 
 
@@ -248,7 +287,7 @@ def test_what_standard_error_has_no_letters_for_stands_in_no_command(tmp_path: P
     with serve(Simulator()) as base_url:
         done = program(*ids, *CAPPED, env=live(base_url) | A_LOCALE_OF_ASCII)
         legible = oneauto(*ids, *CAPPED, env=live(base_url))
-    assert "; run lookup for it alone (without a record, or " in done.stderr
+    assert "; the cap is reached: to pay for more, run lookup for it alone (without a record, or " in done.stderr
     assert (is_a_command_told(done.stderr), advised(legible.stderr)[-1]) == (False, "日本")
 
 
@@ -314,6 +353,42 @@ def test_a_signal_long_after_the_first_ends_a_report_that_got_stuck(monkeypatch:
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
     assert interrupts.count == 4
+
+
+@posix
+@pytest.mark.parametrize("books", [("--ledger", "books"), ("--no-ledger",)], ids=["ledger", "none"])
+def test_a_reader_that_takes_nothing_is_not_waited_for_after_the_second_signal(
+    tmp_path: Path, books: tuple[str, ...]
+) -> None:
+    """What it has not taken is in the ledger, or gets a file."""
+    source = listed(tmp_path, *map(str, range(1000)))
+    reader, writer = os.pipe()
+    with serve(simulator := Simulator()) as base_url:
+        env = live(base_url) | {"TMPDIR": str(tmp_path)}
+        process = start("bulk", str(source), "--max-calls", "1000", *books, env=env, cwd=tmp_path, stdout=writer)
+        os.close(writer)
+        wait_until(lambda: has_come_to_a_stop(simulator))
+        for _ in range(2):
+            process.send_signal(signal.SIGINT)
+            time.sleep(2 * ECHO)
+        done = finish(process)
+    with os.fdopen(reader, "rb") as pipe:
+        texts = [line for line in pipe.read().decode().splitlines() if line.endswith("}")]
+    assert "standard output: its reader takes nothing: the run was stopped" in done.stderr
+    if books == ("--no-ledger",):
+        (refuge,) = tmp_path.glob("oneauto-*.jsonl")
+        texts += refuge.read_text().splitlines()
+    else:
+        texts = oneauto("ledger", "export", "books", cwd=tmp_path).stdout.splitlines()
+    kept = {record["evdb_vehicle_id"] for record in map(json.loads, texts) if record["billing"] == "billed"}
+    assert (done.returncode, kept) == (130, set(simulator.bills))
+
+
+def has_come_to_a_stop(simulator: Simulator) -> bool:
+    """Tell whether it has answered, and answers no more."""
+    before = simulator.total_billed
+    time.sleep(0.5)
+    return 0 < before == simulator.total_billed
 
 
 # The question.

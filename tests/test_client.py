@@ -228,6 +228,15 @@ async def test_a_client_that_cannot_read_the_authorities_opens_nothing(
         assert ledger.is_open
 
 
+@asynchronous
+async def test_a_wrong_key_log_is_not_taken_for_a_broken_installation(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The variable is named that is to be mended."""
+    monkeypatch.setenv("SSLKEYLOGFILE", "/nowhere/keys")
+    http11.default_ssl_context.cache_clear()
+    with pytest.raises(ConfigurationError, match="SSLKEYLOGFILE names '/nowhere/keys', which cannot be written"):
+        await OneAutoClient(CANARY_KEY, base_url="https://127.0.0.1:9").__aenter__()
+
+
 def test_a_second_event_loop_is_refused() -> None:
     """A client kept beyond its ``asyncio.run`` says that it belongs to another loop."""
     client = OneAutoClient.simulated()

@@ -14,7 +14,7 @@ from .exits import Exit, RefusedError
 from .inputs import checked_arguments, read_ids
 from .interrupts import postponed
 from .job import Job
-from .outputs import checked_target, file_sink
+from .outputs import checked_target, file_sink, is_stream, resolved
 from .rest import rest_paths
 from .running import run
 from .stdout import print_lines, stdout_sink
@@ -31,6 +31,7 @@ __all__ = ["bulk", "lookup"]
 def lookup(ids: Iterable[str], *, form: str | None, settings: Settings) -> Exit:
     """Look up the ids of a command line."""
     rows = checked_arguments(ids)
+    _spare_the_data([], settings.purse.ledger)
     sink = stdout_sink(form, held=True)
     return run(Job(settings=settings, book=Book(rows, sink), sink=sink, brief=True))
 
@@ -52,7 +53,8 @@ def bulk(
         checked_target(output)
         _spare_the_input(source, output)
         _spare_the_key(output, settings.key_file)
-    _spare_the_data(source, output, settings.purse.ledger)
+    outputs = [] if output is None else [output, *rest_paths(output)]
+    _spare_the_data([*([] if source == "-" else [Path(source)]), *outputs], settings.purse.ledger)
     ids = read_ids(source, column=column, form=input_form)
     origin = f"{'standard input' if source == '-' else source} ({ids.origin})"
     with _sink(output, form, len(ids.rows), settings) as sink:
@@ -96,11 +98,13 @@ def _told(job: Job) -> Exit:
     return Exit.OK
 
 
-def _spare_the_data(source: str, output: Path | None, ledger: Path | None) -> None:
+def _spare_the_data(taken: Iterable[Path], ledger: Path | None) -> None:
     """Refuse a ledger in a place that is taken."""
-    inputs = [] if source == "-" else [Path(source)]
-    outputs = [] if output is None else [output, *rest_paths(output)]
-    if ledger is not None and ledger.resolve() in {path.resolve() for path in (*inputs, *outputs)}:
+    if ledger is None:
+        return
+    if is_stream(ledger, sys.stdout):
+        raise RefusedError(f"{ledger} is standard output: choose another name for --ledger")
+    if resolved(ledger) in map(resolved, taken):
         raise RefusedError(
             f"{ledger} is the input or the output, or where the ids that are left of it would stand: "
             "choose another name for --ledger"
@@ -110,16 +114,18 @@ def _spare_the_data(source: str, output: Path | None, ledger: Path | None) -> No
 def _spare_the_key(output: Path, key_file: Path | None) -> None:
     """Refuse to write over the file that the key is read from."""
     named = [key_file, os.environ.get("ONEAUTO_API_KEY_FILE")]
-    if output.resolve() in [Path(path).resolve() for path in named if path]:
+    if resolved(output) in [resolved(Path(path)) for path in named if path]:
         raise RefusedError(f"{output} is the file of the key: choose another name for -o")
 
 
 def _spare_the_input(source: str, output: Path) -> None:
     """Refuse to write over what a person would not want to lose: the input, or the answers that the rest belongs to."""
     path = Path(source)
+    if source == "-" and is_stream(output, sys.stdin):
+        raise RefusedError(f"{output} is standard input: choose another name for -o")
     if source == "-" or not path.exists():
         return
     if output.exists() and path.samefile(output):
         raise RefusedError(f"{output} is the input: choose another name for -o")
-    if path.resolve() in [rest.resolve() for rest in rest_paths(output)]:
+    if resolved(path) in map(resolved, rest_paths(output)):
         raise RefusedError(f"{output} holds the answers that {source} is the rest of: choose another name for -o")

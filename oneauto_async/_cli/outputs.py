@@ -9,7 +9,7 @@ import os
 import secrets
 import sys
 from array import array
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TextIO
 
 from .exits import Exit, RefusedError
 from .records import FORMATS
@@ -20,7 +20,17 @@ if TYPE_CHECKING:
 
     from .records import Format, Record
 
-__all__ = ["FileSink", "Sink", "checked_target", "file_sink", "hidden", "is_database", "unused"]
+__all__ = [
+    "FileSink",
+    "Sink",
+    "checked_target",
+    "file_sink",
+    "hidden",
+    "is_database",
+    "is_stream",
+    "resolved",
+    "unused",
+]
 
 _SUFFIXES = {".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl"}
 
@@ -237,7 +247,7 @@ def checked_target(path: Path) -> Path:
         target = path.resolve()
         if target.is_dir():
             raise RefusedError(f"{path} is a directory: give the name of a file in it")
-        if target.exists() and (not target.is_file() or _is_stdout(target)):
+        if target.exists() and (not target.is_file() or is_stream(target, sys.stdout)):
             raise RefusedError(f"{path} is not an ordinary file: leave -o out to write to standard output")
         if not target.parent.is_dir():
             raise RefusedError(f"{path}: there is no folder {str(path.parent)!r}: make it first")
@@ -250,11 +260,27 @@ def checked_target(path: Path) -> Path:
     return target
 
 
-def _is_stdout(target: Path) -> bool:
-    """Tell whether it is standard output by another name: replaced, what a shell writes there next would be lost."""
+def is_stream(target: Path, stream: TextIO | None) -> bool:
+    """Tell whether it is standard input or output by another name.
+
+    If that was replaced, what a shell has there would be lost, or what it writes there next.
+    """
     with contextlib.suppress(OSError, ValueError, AttributeError):
-        return os.path.samestat(target.stat(), os.fstat(sys.stdout.fileno()))
+        return stream is not None and os.path.samestat(target.stat(), os.fstat(stream.fileno()))
     return False
+
+
+def resolved(path: Path) -> Path:
+    """Return where a path leads, links followed.
+
+    Raises:
+        RefusedError: links lead round in a circle, or it begins in a folder that is gone.
+    """
+    try:
+        return path.resolve()
+    except (OSError, RuntimeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise RefusedError(f"{path} leads nowhere: {reason}") from None
 
 
 def is_database(target: Path) -> bool:

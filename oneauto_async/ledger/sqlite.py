@@ -58,6 +58,13 @@ def _require_file(path: str | os.PathLike[str]) -> None:
         )
 
 
+def _absolute(path: Path) -> Path:
+    try:
+        return path.absolute()
+    except OSError as error:
+        raise ConfigurationError(f"{path} leads nowhere: the folder that this process is in is gone") from error
+
+
 class SqliteLedger:
     """A ledger in one file, which any number of processes on this machine may use at once.
 
@@ -78,7 +85,8 @@ class SqliteLedger:
 
     Raises:
         ConfigurationError: ``path`` is no text, is empty, holds a NUL, or is one by which SQLite knows no plain file
-            (``:memory:``, ``file:…``); or ``free_max_age`` is not a number of seconds above 0, up to 1,000,000,000.
+            (``:memory:``, ``file:…``), or begins in a folder that is gone; or ``free_max_age`` is not a number of
+            seconds above 0, up to 1,000,000,000.
     """
 
     def __init__(
@@ -91,7 +99,7 @@ class SqliteLedger:
     ) -> None:
         _require_file(path)
         require_seconds("free_max_age", free_max_age)
-        self.path = Path(path).absolute()
+        self.path = _absolute(Path(path))
         self._free_max_age = free_max_age
         self._read_only = read_only
         self._wall = time.time if clock is None else clock.wall

@@ -533,9 +533,9 @@ class OneAutoClient:
     # Starting one lookup.
 
     def _route(self, endpoint: Endpoint[T]) -> Route[T]:
+        require_kind("endpoint", endpoint, Endpoint)
         route = self._routes.get(endpoint)
         if route is None:
-            require_kind("endpoint", endpoint, Endpoint)
             route = self._routes[endpoint] = Route(endpoint)
         return route
 

@@ -700,11 +700,13 @@ def test_an_argument_of_another_kind_is_refused_at_once(wrong: dict[str, Any]) -
 
 @pytest.mark.asyncio
 async def test_what_is_no_endpoint_is_refused() -> None:
-    """A text in place of an endpoint raises `ConfigurationError`, and no request is sent."""
+    """Anything else in place of an endpoint raises `ConfigurationError`, and no request is sent."""
     simulator = Simulator()
     async with OneAutoClient.simulated(simulator) as client:
-        with pytest.raises(ConfigurationError, match="endpoint"):
-            await client.lookup(1, endpoint=cast("Endpoint[Any]", "van"))
+        others: tuple[object, ...] = ("van", None, [])
+        for other in others:
+            with pytest.raises(ConfigurationError, match="endpoint"):
+                await client.lookup(1, endpoint=cast("Endpoint[Any]", other))
     assert not simulator.requests
 
 

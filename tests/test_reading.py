@@ -55,6 +55,12 @@ SOUND: dict[str, tuple[bytes, int, bytes, bool]] = {
         True,
     ),
     "any number for a status": (b"HTTP/1.1 999 What\r\nContent-Length: 0\r\n\r\n", 999, b"", True),
+    "chunks of a server that cannot know them": (
+        b"HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n",
+        200,
+        b"{}",
+        False,
+    ),
     "the server closes": (OK + b"Connection: close\r\nContent-Length: 2\r\n\r\n{}", 200, b"{}", False),
     "the server closes, says one of two": (
         OK + b"Connection: x, close\r\nContent-Length: 2\r\n\r\n{}",

@@ -20,11 +20,13 @@ from oneauto_async import (
     Failed,
     Found,
     InDoubt,
+    NoData,
     NotSentReason,
     OneAutoClient,
     RetryPolicy,
     Timeouts,
 )
+from oneauto_async._wire import exchange
 from oneauto_async._wire.connection import Connection
 from oneauto_async.clock import SystemClock
 from oneauto_async.errors import LedgerError
@@ -233,6 +235,112 @@ async def test_what_a_retrying_transport_has_sent_once_is_never_surely_unsent() 
         outcome = await client.lookup(1)
     assert isinstance(outcome, InDoubt)
     assert (len(seen), outcome.receipt.doubts) == (1, 1)
+
+
+class Closing(httpx.AsyncByteStream):
+    """A body that is closed in a way of its own."""
+
+    def __init__(self, stream: httpx.AsyncByteStream, close: Callable[[], Awaitable[object]]) -> None:
+        self._stream, self._close = stream, close
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        async for piece in self._stream:
+            yield piece
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+        await self._close()
+
+
+class Closer(httpx.AsyncBaseTransport):
+    """Gives every response such a body."""
+
+    def __init__(self, transport: httpx.AsyncBaseTransport, close: Callable[[], Awaitable[object]]) -> None:
+        self._transport, self._close = transport, close
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        response = await self._transport.handle_async_request(request)
+        assert isinstance(response.stream, httpx.AsyncByteStream)
+        response.stream = Closing(response.stream, self._close)
+        return response
+
+    async def aclose(self) -> None:
+        await self._transport.aclose()
+
+
+STOCK_OR_OURS = pytest.mark.parametrize(
+    "make", [HTTP11Transport, lambda: httpx.AsyncHTTPTransport(trust_env=False)], ids=["ours", "stock"]
+)
+
+
+@STOCK_OR_OURS
+@asynchronous
+async def test_every_response_is_closed(make: Callable[[], httpx.AsyncBaseTransport]) -> None:
+    """Whoever wraps a transport may count on it, to let the next call go, say."""
+    free = asyncio.Semaphore(1)
+
+    async def release() -> None:
+        free.release()
+
+    class Limited(Closer):
+        async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+            await free.acquire()
+            return await super().handle_async_request(request)
+
+    simulator = Simulator()
+    with serve(simulator) as url:
+        async with OneAutoClient(simulator.api_key, base_url=url, transport=Limited(make(), release)) as client:
+            outcomes = [await client.lookup(vehicle) for vehicle in ("1", "2", "SIM-204", "3")]
+    assert [type(outcome) for outcome in outcomes] == [Found, Found, NoData, Found]
+
+
+async def _fail() -> None:
+    raise httpx.CloseError("the other side was faster")
+
+
+async def _break() -> None:
+    raise RuntimeError("a cache is full")
+
+
+async def _hang() -> None:
+    await asyncio.sleep(60.0)
+
+
+@STOCK_OR_OURS
+@pytest.mark.parametrize("close", [_fail, _break, _hang])
+@asynchronous
+async def test_a_response_that_cannot_be_closed_is_an_answer_all_the_same(
+    make: Callable[[], httpx.AsyncBaseTransport],
+    close: Callable[[], Awaitable[object]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It is whole, and paid for."""
+    monkeypatch.setattr(exchange, "LONGEST_CLOSING", 0.05)
+    simulator = Simulator()
+    with serve(simulator) as url:
+        async with OneAutoClient(simulator.api_key, base_url=url, transport=Closer(make(), close)) as client:
+            outcome = await client.lookup("1")
+    assert (type(outcome), simulator.total_billed) == (Found, 1)
+
+
+@STOCK_OR_OURS
+@asynchronous
+async def test_an_answer_whose_closing_is_cancelled_is_kept(make: Callable[[], httpx.AsyncBaseTransport]) -> None:
+    """A client that closes, and does not wait, has it."""
+    closing = asyncio.Event()
+
+    async def hang() -> None:
+        closing.set()
+        await asyncio.sleep(60.0)
+
+    simulator = Simulator()
+    with serve(simulator) as url:
+        timeouts = Timeouts(drain=0)
+        client = OneAutoClient(simulator.api_key, base_url=url, transport=Closer(make(), hang), timeouts=timeouts)
+        async with client:
+            lookup = asyncio.ensure_future(client.lookup("1"))
+            await closing.wait()
+        assert isinstance(await lookup, Found)
 
 
 @asynchronous

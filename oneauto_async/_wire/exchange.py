@@ -69,6 +69,10 @@ _FAILURES = (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, OSError)
 """What httpx, a transport or a socket under it may raise; a timeout is an OSError."""
 
 
+LONGEST_CLOSING = 5.0
+"""Seconds that a transport which was given has to let go of a response: it may write it into a cache, say."""
+
+
 class Exchange:
     """Asks one question over an `httpx.AsyncClient`, once: no redirect, no cookie, no auth, no resend."""
 
@@ -166,10 +170,15 @@ class Exchange:
             record.is_kept = not may_be_replaced and is_plain(self._client) and _traces_each_step(transport)
         elif not isinstance(transport, HTTP11Transport):
             record.assume_sent(self._clock.monotonic())
-        async with asyncio.timeout(self._timeouts.attempt):
-            response = await self._client.send(request, stream=True, auth=None, follow_redirects=False)
-            if record.stage is not Stage.COMPLETE or response.extensions.get(EXTENSION) is not record:
-                await receive(response, record)  # else our transport has put the whole response there
+        response: httpx.Response | None = None
+        try:
+            async with asyncio.timeout(self._timeouts.attempt):
+                response = await self._client.send(request, stream=True, auth=None, follow_redirects=False)
+                if record.stage is not Stage.COMPLETE or response.extensions.get(EXTENSION) is not record:
+                    await receive(response, record)  # else our transport has put the whole response there
+        finally:
+            if response is not None:
+                await _close(response)
 
     def _tracer(self, record: FlightRecord) -> Callable[[str, dict[str, Any]], Awaitable[None]]:
         async def trace(event: str, info: dict[str, Any]) -> None:
@@ -215,18 +224,29 @@ async def receive(response: httpx.Response, record: FlightRecord) -> None:
     if response.is_stream_consumed:  # a mock's response comes read and decoded
         record.body = response.content
         return
-    body = bytearray()
+    stream, body = response.stream, bytearray()  # `aiter_raw` would close it as well, and fail if that does
+    assert isinstance(stream, httpx.AsyncByteStream)
     try:
-        async for chunk in response.aiter_raw():
+        async for chunk in stream:
             body += chunk
             if len(body) > MAX_BODY:
                 record.flaw = Flaw.TOO_LARGE
                 return
     finally:
         record.body = bytes(body)  # also when it breaks off
-        await response.aclose()
     if coding := response.headers.get("content-encoding"):
         record.body, record.flaw = decode(coding, record.body, MAX_BODY)
+
+
+async def _close(response: httpx.Response) -> None:
+    """Let go of a response that was read: what has come is paid for, whatever becomes of this."""
+    try:
+        async with asyncio.timeout(LONGEST_CLOSING):
+            await response.aclose()
+    except asyncio.CancelledError:
+        put_off_cancelling()
+    except Exception as error:  # noqa: BLE001  # whatever a transport raises, it says nothing of the answer
+        _log.warning("the transport could not close a response: %s", type(error).__name__)
 
 
 def _is_of(response: httpx.Response, record: FlightRecord) -> bool:

@@ -288,5 +288,5 @@ class ResponseReader:
                     self.is_coded = True
                 case _:
                     pass
-        if self.framing is UNTIL_CLOSE:
-            self.keep_alive = False
+        if self.framing is UNTIL_CLOSE or (self.framing is CHUNKED and self.version == "1.0"):
+            self.keep_alive = False  # RFC 9112, 6.1: HTTP/1.0 knows no chunks, and whoever sends them is confused

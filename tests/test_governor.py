@@ -190,6 +190,24 @@ def test_what_was_never_sent_leaves_its_token(clock: VirtualClock) -> None:
     assert governor.statistics().granted == 6
 
 
+@pytest.mark.parametrize("how", [Governor.give_back, partial(Governor.fail, was_sent=False)])
+def test_whoever_waits_has_the_token_of_what_was_never_sent(
+    clock: VirtualClock, how: Callable[[Governor, Grant], None]
+) -> None:
+    """At once, and not when the next one has come in."""
+    governor = Governor(RateLimit(0.1, 1), clock=clock)
+
+    async def main() -> float:
+        grant = await governor.acquire()
+        waiting = asyncio.ensure_future(governor.acquire())
+        await asyncio.sleep(0.5)
+        how(governor, grant)
+        await waiting
+        return clock.monotonic()
+
+    assert clock.run(main()) == pytest.approx(0.5, abs=0.01)
+
+
 def test_what_an_earlier_run_has_learnt_of_a_slow_key_is_taken_as_it_is() -> None:
     """A governor begins with the limit it is given, even one of less than a call in two seconds."""
     learnt = Governor(RateLimit.adaptive(initial=RateLimit(0.1, 2))).statistics().learnt

@@ -229,6 +229,28 @@ def test_calls_count_in_the_order_they_left_however_long_they_waited_for_a_conne
     assert pacer._key.history.accepted_after(others[-1]) == 1
 
 
+def test_calls_count_by_when_they_left_though_some_are_told_of_at_their_end() -> None:
+    """As those of a transport that says nothing before: an old one that ends late hides none that left after it."""
+    history = History()
+    late, refused, *others = [Grant(number, 0.01 * number) for number in range(1, 13)]
+    for call in (refused, *others, late):
+        history.add(call)
+    refused.fate = Fate.REFUSED
+
+    assert history.accepted_after(refused) == 10
+
+
+@pytest.mark.parametrize("start", [0.0, 1e5])
+def test_how_long_a_key_has_been_the_same_counts_from_its_first_call(start: float) -> None:
+    """A clock may begin anywhere: that of a machine which has run for weeks says nothing of the key."""
+    key = Known(rate=2.0)
+    key.take(start)
+    for later in (30.0, 60.0, 90.0):
+        key.cycle.lengthen(2.0, 0.1, start + later, key.sharing)
+
+    assert key.cycle.length == pytest.approx(2.0 * SO_FAR * 90.0)
+
+
 def test_a_pace_that_rises_far_does_not_take_the_burst_of_a_key_for_none() -> None:
     """What was accepted up to the first refusal was a burst if the key is slow, and hardly any if it is fast."""
     pacer, now = Pacer(), 0.0

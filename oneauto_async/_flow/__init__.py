@@ -1,6 +1,6 @@
 """What happens between a question and its answer: rate, retry, and flights shared by everyone who waits.
 
-How one key is governed, in the order in which it reads best. Only `governor` and `queue` wait; all below them is pure.
+How one key is governed, in the order in which it reads best. Only `governor` and `queue` wait; the rest of it is pure.
 
 - `governor` gives grants and hears what becomes of them; `queue` holds those who wait, as long as their `patience`
   allows; `statistics` is what can be read of it.

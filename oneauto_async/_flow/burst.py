@@ -39,7 +39,7 @@ class Burst:
         return math.isfinite(self.calls)
 
     def guess(self, fewest: int = 0) -> None:
-        """Take it that nothing came in during the first run, in which at least so many calls were accepted."""
+        """Take it that nothing came in during the first run, of which so many calls at least have ended."""
         self.calls = float(max(1, fewest, sum(call.took_a_token for call in self.first_run)))
 
     def bound(self, rate: float, *, least: float, most: float = math.inf) -> None:

@@ -6,7 +6,7 @@ import math
 from collections import deque
 from collections.abc import Iterator
 from enum import Enum
-from itertools import islice, takewhile
+from itertools import islice
 
 import attrs
 
@@ -85,7 +85,10 @@ class Grant:
 
 
 class History:
-    """The newest calls in the order they left, the pauses between them, and how long a refusal takes to be heard."""
+    """The newest calls, the pauses between them, and how long a refusal takes to be heard.
+
+    The calls are in the order they left, but for those of a transport that does not tell when: they come as they end.
+    """
 
     def __init__(self) -> None:
         self._calls: deque[Grant] = deque(maxlen=REMEMBERED)
@@ -152,8 +155,7 @@ class History:
 
     def accepted_after(self, refused: Grant) -> int:
         """Count the calls that left after a refused one and took, or will take, a token."""
-        later = takewhile(lambda call: call.left > refused.left, self.newest_first())
-        return sum(call.took_a_token for call in later)
+        return sum(call.took_a_token and call.left > refused.left for call in self.newest_first())
 
     def accepted_share(self, calls: int) -> float:
         """Return the share of the newest calls that were accepted, of those it is known of; 1 if they are fewer."""

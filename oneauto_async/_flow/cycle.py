@@ -9,7 +9,7 @@ FEWEST_FIRST = 30.0
 FIRST_SECONDS = 4.0
 FIRST_TRIPS = 3.0
 """The first cycle: fifty calls measure the rate to 2 % each way. Of a slow key fewer, so that the first guess does not
-last long; but no fewer than a measurement needs, nor than are heard of in three round trips."""
+last long; but thirty, so that two such cycles together are a measurement, and those of three round trips."""
 
 SHORTEST = 100.0
 GROWTH = 2.0
@@ -54,6 +54,10 @@ class Cycle:
         self.length = length
         self._usual_refusals = 1.0
         self._steady_since = 0.0
+
+    def start(self, now: float) -> None:
+        """Learn when the first call of all was let out."""
+        self._steady_since = now
 
     def ended(self, refusals: int) -> None:
         """Learn how many calls were refused at the end of one: each weighs."""

@@ -235,11 +235,13 @@ class Governor:
                 self._tell_circuit(changed=self._circuit.hold(now, retry_after))
 
     def fail(self, grant: Grant, *, was_sent: bool = True) -> None:
-        """Learn that no answer came, or none that can be trusted; its token is still there if it was never sent."""
+        """Learn that no answer came, or none that can be trusted; if it was never sent, the next may have its token."""
         self._failed += 1
         if not was_sent:
             self._put_back(grant)
         self._fail(grant, self._clock.monotonic())
+        if not was_sent:
+            self._queue.wake()
 
     def forget(self, grant: Grant) -> None:
         """Learn that a granted call was cancelled: it says nothing, and may have taken a token."""

@@ -21,8 +21,8 @@ from .stops import Stops
 from .surge import Surge
 
 LOWEST_PACE = 0.5
-"""Calls per second, however little the key seems to allow, or an eighth of a given rate that is low itself: so long it
-takes at most to notice that it allows more."""
+"""Calls per second below which nothing is paced, however little the key seems to allow; of a given rate below 4/s, an
+eighth of it. So a key that allows more again is noticed within two seconds."""
 
 HIGHEST_RATE = 1e5
 """Calls per second beyond which nothing is paced any more."""
@@ -32,8 +32,8 @@ CUSHION = 2.0
 what arrives early on a path of uneven length comes on top."""
 
 FAR = 0.3
-"""The share of what a key has allowed lately below which it has most probably not sunk, but others have taken it: of
-three who share it evenly each has a third, and whoever has less may have all of it again in a moment."""
+"""A rate below this share of its recent peak has most probably not sunk: others have taken the rest, and may leave in a
+moment. Of three who share a key evenly each has a third."""
 
 NO_ROOM = 1.5
 """Calls that may go out at once while it is not known that more may: one, and what a timer was late."""
@@ -171,7 +171,7 @@ class Key:
         if self.burst.is_narrow:
             return 1.0
         if self.burst.first_run or self.stops.seen or not self.burst.is_known:
-            return NO_ROOM
+            return NO_ROOM  # where a refusal stops all calls, what a rest has saved is not worth one
         return max(NO_ROOM, self.burst.calls - self.cushion)
 
     def level(self, now: float) -> float:
@@ -187,6 +187,8 @@ class Key:
 
     def take(self, now: float) -> None:
         """Let a call out."""
+        if not self.granted:
+            self.cycle.start(now)
         self.granted, self.leaving = self.granted + 1, self.leaving + 1
         self._level, self._filled_at = self.level(now) - 1.0, now
 

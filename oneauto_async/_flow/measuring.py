@@ -166,7 +166,7 @@ def sustained(history: History, refused: Grant, since: float, burst: float) -> S
     best, count = Sustained(), 0
     for call in history.until(refused):
         if call.left <= since:
-            break
+            continue
         count += call.took_a_token
         beyond, seconds = count - burst, refused.left - call.left
         if beyond > 2.0 * UNSURE and seconds > NEAREST * history.noise and beyond / seconds > best.rate:

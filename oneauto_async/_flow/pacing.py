@@ -241,7 +241,7 @@ class Pacer:
         return is_new
 
     def _begin_episode(self, grant: Grant) -> None:
-        """Begin a run of refusals; those of calls that left before the first was heard belong to it."""
+        """Begin a run of refusals; those of calls that were let out before the first was heard belong to it."""
         key = self._key
         if key.episode.is_probe and key.episode.refusals:
             key.cycle.ended(key.episode.refusals)
@@ -264,7 +264,7 @@ class Pacer:
     def _guess(self, grant: Grant, now: float, *, is_new: bool) -> None:
         """The first refusals tell how many calls there were in the bucket, at most, and hardly what the rate is."""
         key = self._key
-        key.burst.guess(key.heard if key.granted > REMEMBERED else 0)
+        key.burst.guess(key.heard if key.granted > REMEMBERED else 0)  # more than are remembered
         if key.burst.is_narrow:  # from above: each refusal lowers it, but for one that is heard late
             rate = max(key.lowest, key.history.sending_rate(grant, now) / 2.0)
             if is_new or (rate < key.rate and now - grant.left < LATE * key.history.trip):

@@ -25,7 +25,7 @@ class Patience:
 
     Attributes:
         longest_closing: seconds; a gate the service asked to be shut for longer than this is not waited for at all.
-        longest_wait: seconds; the most that may be left until a shut gate opens.
+        longest_wait: seconds; the most that a shut gate may still stay shut, or an outage or drought may have lasted.
         until: the moment on the clock by which its turn must have come. Whoever tries again is turned away then;
             another, of whom there may be very many, only when it comes to their turn.
         since: the moment on the clock from which on it waits.

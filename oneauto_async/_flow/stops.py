@@ -42,7 +42,7 @@ class Stops:
 
     @property
     def seen(self) -> bool:
-        """Whether there was one."""
+        """Whether there ever was one: from then on, for good, the key counts as one that stops."""
         return self.seconds > 0.0
 
     @property

@@ -59,7 +59,7 @@ class Surge:
 
     @property
     def is_on(self) -> bool:
-        """Whether it goes faster than it takes to meet the limit at the end of a cycle."""
+        """Whether it goes so much faster that the bucket may have run over before; a short cycle may by itself."""
         return self.excess >= FIRST
 
     def end(self, refused: Moment, excess: float) -> None:

@@ -800,6 +800,18 @@ async def test_a_transport_is_its_own_context(server: RawServer) -> None:
 
 
 @pytest.mark.asyncio
+@pytest.mark.parametrize("uses", [0, 1])
+async def test_a_transport_that_is_closed_asks_nobody(server: RawServer, uses: int) -> None:
+    """Whether it was used before, or not."""
+    transport, question = HTTP11Transport(), httpx.Request("GET", server.base_url + PATH)
+    for _ in range(uses):
+        await (await transport.handle_async_request(question)).aread()
+    await transport.aclose()
+    with pytest.raises(httpx.ConnectError, match="the transport is closed"):
+        await transport.handle_async_request(question)
+
+
+@pytest.mark.asyncio
 async def test_the_environment_is_not_read(server: RawServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither proxies nor certificates."""
     for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):

@@ -69,6 +69,7 @@ class HTTP11Transport(httpx.AsyncBaseTransport):
         self._bounds = Bounds(head=max_head, body=max_body)
         self._deadline = deadline
         self._pool: Pool | None = None
+        self._is_closed = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stand_in: httpx.AsyncHTTPTransport | None = None
 
@@ -165,6 +166,7 @@ class HTTP11Transport(httpx.AsyncBaseTransport):
 
         Cancelling leaves none of its own open: they are closed before it waits for anything.
         """
+        self._is_closed = True
         if self._pool is not None:
             self._pool.close()
         if self._stand_in is not None:
@@ -185,6 +187,8 @@ class HTTP11Transport(httpx.AsyncBaseTransport):
     def _open_pool(self) -> Pool:
         loop = asyncio.get_running_loop()
         if self._pool is None:
+            if self._is_closed:
+                raise httpx.ConnectError("the transport is closed")
             self._loop = loop
             self._pool = Pool(
                 tls=self._tls,

@@ -507,8 +507,9 @@ def test_an_interruption_between_two_steps_ends_the_next(monkeypatch: pytest.Mon
 
 
 @posix
-def test_a_signal_that_is_handed_on_counts_once() -> None:
+def test_a_signal_that_is_handed_on_counts_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever starts the program may pass on a Ctrl-C that has come by itself as well, and often as another signal."""
+    monkeypatch.setattr(interrupts, "ECHO", PATIENCE)
 
     async def interrupted() -> int:
         both = Interrupts()

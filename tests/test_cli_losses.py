@@ -253,7 +253,7 @@ def test_a_folder_that_is_gone_holds_no_ledger(tmp_path: Path) -> None:
     """A name that begins in it leads nowhere; nothing is asked."""
     (gone := tmp_path / "gone").mkdir()
     code = "import os, sys; os.rmdir(os.getcwd()); from oneauto_async._cli import main; sys.exit(main())"
-    command = [sys.executable, "-c", code, "lookup", "1", "--simulate", "--ledger", "books"]
+    command = [sys.executable, "-P", "-c", code, "lookup", "1", "--simulate", "--ledger", "books"]
     done = subprocess.run(command, cwd=gone, env=environment(), capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, "error: " in done.stderr, "Traceback" in done.stderr) == (2, "", True, False)
 

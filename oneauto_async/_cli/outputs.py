@@ -277,10 +277,13 @@ def resolved(path: Path) -> Path:
         RefusedError: links lead round in a circle, or it begins in a folder that is gone.
     """
     try:
-        return path.resolve()
+        found = path.resolve()
     except (OSError, RuntimeError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise RefusedError(f"{path} leads nowhere: {reason}") from None
+    if found.is_symlink():  # from Python 3.13 on that is no error
+        raise RefusedError(f"{path} leads nowhere: links lead round in a circle")
+    return found
 
 
 def is_database(target: Path) -> bool:

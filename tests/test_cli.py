@@ -263,8 +263,9 @@ def test_the_key_is_no_option(run: Callable[..., tuple[int, str, str]], option: 
         (["bulk", "VANS", "--simulate", "-o", "FOLDER"], "is a directory"),
         (["bulk", "VANS", "--simulate", "-o", "MISSING/out.csv"], "there is no folder"),
         (["bulk", "VANS", "--simulate", "-o", "VANS"], "is the input"),
-        pytest.param(["bulk", "CIRCLE", "--simulate", "--ledger", "x"], "CIRCLE", marks=posix),
-        pytest.param(["bulk", "VANS", "--simulate", "-o", "x.csv", "--ledger", "CIRCLE"], "CIRCLE", marks=posix),
+        pytest.param(["bulk", "CIRCLE", "--simulate", "--ledger", "x"], "leads nowhere", marks=posix),
+        pytest.param(["bulk", "VANS", "--simulate", "-o", "x.csv", "--ledger", "CIRCLE"], "leads nowhere", marks=posix),
+        pytest.param(["bulk", "VANS", "--simulate", "-o", "CIRCLE"], "leads nowhere", marks=posix),
         (["bulk", "VANS", "--simulate", "-o", "out.xlsx"], "CSV or JSON Lines"),
         (["bulk", "VANS", "--burst", "5"], "--burst needs --rate"),
         (["bulk", "VANS", "--rate", "0"], "--rate"),
@@ -290,7 +291,7 @@ def test_a_mistake_is_met_with_what_to_do(
     (tmp_path / "empty.csv").touch()
     (circle := tmp_path / "CIRCLE").symlink_to(circle)
     names = {"VANS": VANS, "EMPTY": tmp_path / "empty.csv", "MISSING": tmp_path / "no", "FOLDER": tmp_path}
-    names["CIRCLE"] = circle
+    names |= {"CIRCLE": circle}
     told = [str(names.get(argument, argument)).replace("MISSING", str(tmp_path / "no")) for argument in arguments]
     code, stdout, stderr = run(*told)
     assert (code, stdout, complaint in stderr) == (2, "", True)

@@ -107,7 +107,7 @@ class Interrupts:
     def __init__(self) -> None:
         """Start with none."""
         self.count = 0
-        self._heeded = 0
+        self._signals = self._heeded = 0
         self._came_at = -math.inf
         self._counted_at: float | None = None
         self._step: asyncio.Task[None] | None = None
@@ -122,20 +122,19 @@ class Interrupts:
                 the wait, by an `OSError` from the write.
         """
         loop = asyncio.get_running_loop()
-        came = self.count
-
-        def handler(_number: int, _frame: FrameType | None) -> None:
-            nonlocal came
-            if time.monotonic() - self._came_at < ECHO:
-                return
-            self._came_at = time.monotonic()
-            is_second, came = came > self.count, came + 1
-            loop.call_soon_threadsafe(self._arrived)
-            if is_second and is_held_up():
-                raise OSError(errno.ETIMEDOUT, "its reader takes nothing")
-
-        with handled(endings(), handler):
+        self._signals = self.count
+        with handled(endings(), lambda *_: self._pass_on(loop, is_held_up)):
             yield
+
+    def _pass_on(self, loop: asyncio.AbstractEventLoop, is_held_up: Callable[[], bool]) -> None:
+        """Let the loop know of a signal; it may not even have heard of the last one."""
+        if time.monotonic() - self._came_at < ECHO:
+            return
+        is_unheard = self._signals > self.count
+        self._came_at, self._signals = time.monotonic(), self._signals + 1
+        loop.call_soon_threadsafe(self._arrived)
+        if is_unheard and is_held_up():
+            raise OSError(errno.ETIMEDOUT, "its reader takes nothing")
 
     def outlive(self) -> None:
         """Only count the signals from now on, outside `caught` too: one would cut off the report of what was paid for.

@@ -243,15 +243,15 @@ def _parts_of(target: Path) -> list[Path]:
 
 def checked_target(path: Path) -> Path:
     """Return the file a path stands for, links followed, if it can be replaced."""
+    target = resolved(path)
     try:
-        target = path.resolve()
         if target.is_dir():
             raise RefusedError(f"{path} is a directory: give the name of a file in it")
         if target.exists() and (not target.is_file() or is_stream(target, sys.stdout)):
             raise RefusedError(f"{path} is not an ordinary file: leave -o out to write to standard output")
         if not target.parent.is_dir():
             raise RefusedError(f"{path}: there is no folder {str(path.parent)!r}: make it first")
-    except (OSError, ValueError, RuntimeError) as error:
+    except OSError as error:
         raise _unwritable(path, error) from None
     if target.exists() and not os.access(target, os.W_OK):
         raise RefusedError(f"{path} is write-protected: choose another name")
@@ -278,10 +278,10 @@ def resolved(path: Path) -> Path:
     """
     try:
         found = path.resolve()
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise RefusedError(f"{path} leads nowhere: {reason}") from None
-    if found.is_symlink():  # from Python 3.13 on that is no error
+    if os.path.islink(found):  # noqa: PTH114  # from 3.13 on a circle is no error; `Path`'s fails on a name too long
         raise RefusedError(f"{path} leads nowhere: links lead round in a circle")
     return found
 

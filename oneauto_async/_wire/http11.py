@@ -222,9 +222,8 @@ def origin_of(url: httpx.URL) -> Origin:
     """Return where connections for this address lead; the host as it stands in the Host header, IDNA included."""
     if url.scheme not in PORTS:
         raise httpx.UnsupportedProtocol(f"HTTP11Transport speaks http and https, not {url.scheme or 'nothing'!r}")
-    return Origin(
-        url.scheme, url.raw_host.decode("ascii").strip("[]"), PORTS[url.scheme] if url.port is None else url.port
-    )
+    port = PORTS[url.scheme] if url.port is None else url.port
+    return Origin(url.scheme, url.raw_host.decode("ascii").strip("[]"), port)
 
 
 class RequestHead(bytes):

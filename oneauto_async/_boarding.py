@@ -34,15 +34,15 @@ class Wanted:
     """What one waiter wants.
 
     Attributes:
-        id: what is asked for, as what nobody took is held by.
-        key: the same and on what terms; lookups with an equal key share a flight.
+        held_by: what is asked for, on whatever terms: by it is held what nobody took.
+        key: the same, and on what terms; lookups with an equal key share a flight.
         seat: where it waits.
         pursue: returns the work of a flight of its own.
         payer: the budget it counts against, beyond the client's own.
         takes: tells whether an answer of that age, in seconds, will do.
     """
 
-    id: Hashable
+    held_by: Hashable
     key: Hashable
     seat: Seat
     pursue: Callable[[], Pursuit]
@@ -94,7 +94,7 @@ class Boarding:
             self._slots.release()
             raise
         if pursuit is not None:
-            return self.flights.launch(wanted.key, pursuit, wanted.seat, wanted.payer)
+            return self.flights.launch(wanted.key, wanted.held_by, pursuit, wanted.seat, wanted.payer)
         self._slots.release()
         assert booked is not None
         return booked
@@ -123,7 +123,7 @@ class Boarding:
         await turn
 
     def _board_existing(self, wanted: Wanted) -> Flight | Outcome[Any] | None:
-        outcome = self._take_unwritten(wanted) if self._keeps_answers else self._take_unclaimed(wanted.key, wanted)
+        outcome = self._take_unwritten(wanted) if self._keeps_answers else self._take_unclaimed(wanted)
         if outcome is not None:
             return outcome
         flight = self.flights.get(wanted.key)
@@ -138,18 +138,18 @@ class Boarding:
         self._unwritten[key] = self._clock.monotonic()
         self.flights.keep_unclaimed(key, outcome)
 
-    def _take_unclaimed(self, key: Hashable, wanted: Wanted) -> Outcome[Any] | None:
-        outcome = self.flights.claim(key)
-        return None if outcome is None else self.flights.on_account(wanted.payer, key, outcome)
+    def _take_unclaimed(self, wanted: Wanted) -> Outcome[Any] | None:
+        outcome = self.flights.claim(wanted.held_by)
+        return None if outcome is None else self.flights.on_account(wanted.payer, wanted.held_by, outcome)
 
     def _take_unwritten(self, wanted: Wanted) -> Outcome[Any] | None:
         """Take what the ledger failed to keep, if it will do; all else the ledger has, and knows whether it will."""
-        came = self._unwritten.get(wanted.id)
+        came = self._unwritten.get(wanted.held_by)
         if came is None or not wanted.takes(self._clock.monotonic() - came):
             return None
-        outcome = self._take_unclaimed(wanted.id, wanted)
-        if not self.flights.holds(wanted.id):  # else it was not on this account, and stays
-            del self._unwritten[wanted.id]
+        outcome = self._take_unclaimed(wanted)
+        if not self.flights.holds(wanted.held_by):  # else it was not on this account, and stays
+            del self._unwritten[wanted.held_by]
         return outcome
 
     def _dropped(self, key: Hashable, outcome: Outcome[Any]) -> None:

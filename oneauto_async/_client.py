@@ -349,7 +349,7 @@ class OneAutoClient:
         except asyncio.CancelledError:
             self._flights.leave(booked, seat)
             if (untaken := seat.untaken()) is not None:
-                self._flights.keep_unclaimed(booked.key, untaken)
+                self._flights.keep_unclaimed(booked.held_by, untaken)
             raise
 
     @overload

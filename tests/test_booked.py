@@ -1041,6 +1041,24 @@ def test_with_a_ledger_nothing_stale_is_taken_from_unclaimed(clock: VirtualClock
     assert simulator.requests["SIM-504"] == 2
 
 
+@pytest.mark.parametrize("wishes", [{}, {"refresh": True}, {"max_age": 0.01}])
+def test_an_answer_served_by_the_ledger_is_unclaimed_no_longer(clock: VirtualClock, wishes: dict[str, Any]) -> None:
+    """Whatever the lookup wished that nobody waited for: the ledger hands out what it brought."""
+    simulator, ledger = Simulator(latency=0.1), MemoryLedger(clock=clock)
+
+    async def main() -> tuple[int, Outcome[Any], int]:
+        async with OneAutoClient.simulated(simulator, ledger=ledger, clock=clock) as client:
+            left = asyncio.ensure_future(client.lookup("9", **wishes))
+            await asyncio.sleep(0.05)
+            left.cancel()
+            await asyncio.sleep(5.0)
+            return len(client.unclaimed), await client.lookup("9"), len(client.unclaimed)
+
+    before, served, after = clock.run(main())
+    assert (before, served.receipt.source, after) == (1, Source.LEDGER, 0)
+    assert simulator.bills["9"] == 1
+
+
 @asynchronous
 async def test_what_is_taken_over_from_unclaimed_stays_within_a_batch_s_budget() -> None:
     """An answer that somebody else had paid for counts if there is room, and else comes as one that cost nothing."""

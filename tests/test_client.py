@@ -563,7 +563,7 @@ async def test_a_seat_is_left_once() -> None:
         Flights(keep=1, on_slot_free=lambda: slots_freed.append(None), on_dropped=lambda _key, _outcome: None),
         FutureSeat(),
     )
-    flight = flights.launch("1", Waiting(), seat)
+    flight = flights.launch("1", "1", Waiting(), seat)
     for _ in range(2):
         flights.leave(flight, seat)
     await flights.ground(1.0)

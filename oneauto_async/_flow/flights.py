@@ -137,7 +137,8 @@ class Flight:
     """One id on its way.
 
     Attributes:
-        key: what it asks for; lookups with an equal key share it.
+        key: what it asks for, and on what terms; lookups with an equal key share it.
+        held_by: what it asks for, on whatever terms: by it is held what nobody took.
         pursuit: its work.
         seats: everyone who waits for it, in the order they came.
         payer: the budget its purchase counts against, beyond the client's own.
@@ -150,6 +151,7 @@ class Flight:
     """
 
     key: Hashable
+    held_by: Hashable
     pursuit: Pursuit
     seats: list[Seat] = attrs.field(factory=list)
     on_making_way: Callable[[], None] = attrs.field(default=_nobody, repr=False)
@@ -268,9 +270,11 @@ class Flights:
         """Return the flight of this key that may be joined, if there is one."""
         return self._flying.get(key)
 
-    def launch(self, key: Hashable, pursuit: Pursuit, seat: Seat, payer: Meter | None = None) -> Flight:
+    def launch(
+        self, key: Hashable, held_by: Hashable, pursuit: Pursuit, seat: Seat, payer: Meter | None = None
+    ) -> Flight:
         """Start a flight; nothing of it runs before control goes back to the event loop."""
-        flight = self._flying[key] = Flight(key, pursuit, [seat], self._on_slot_free, payer)
+        flight = self._flying[key] = Flight(key, held_by, pursuit, [seat], self._on_slot_free, payer)
         self._take_off(flight)
         return flight
 
@@ -324,14 +328,14 @@ class Flights:
         seats = self._clear(flight)
         if not seats:
             if not flight.is_told:
-                self.keep_unclaimed(flight.key, outcome)
+                self.keep_unclaimed(flight.held_by, outcome)
             return
         if outcome.receipt.source is Source.LEDGER:
-            self.claim(flight.key)  # the books have what was left here, or what is newer
+            self.claim(flight.held_by)  # the books have what was left here, or what is newer
         if flight.is_told:
             outcome = joined(outcome)
         elif seats[0] in flight.guests:
-            outcome = self.on_account(flight.guests[seats[0]].payer, flight.key, outcome)
+            outcome = self.on_account(flight.guests[seats[0]].payer, flight.held_by, outcome)
         _deliver(seats, outcome)
 
     def _crash(self, flight: Flight, fault: BaseException) -> None:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from oneauto_async import Found, OneAutoClient, RateLimit
 from oneauto_async._flow.balancing import Balancing, balance
 from oneauto_async._flow.calls import Fate, Grant, History, Moment
+from oneauto_async._flow.climbing import STEP
 from oneauto_async._flow.crowding import Crowding
 from oneauto_async._flow.cycle import FEWEST_AGAIN, FIRST_CALLS, SHARE, SO_FAR, UNNOTICED, Cycle
 from oneauto_async._flow.given import RECENT, is_starved
@@ -352,6 +353,29 @@ def test_a_given_limit_is_shared_in_halves_to_begin_with_unless_the_key_gives_it
             pacer.throttle(grant, now + TRIP)
 
     assert pacer.rate == reached
+
+
+def test_to_be_refused_at_the_ceiling_takes_a_step_back_however_slow_the_climb_was() -> None:
+    """Much of what came in during the climb ran over: what was accepted meanwhile is not what the key allows."""
+    pacer, now, number = Pacer(ceiling=50.0, burst=10.0), 0.0, 0
+
+    def call(*, is_accepted: bool) -> None:
+        nonlocal now, number
+        number, now = number + 1, now + 1.0 / pacer.pace
+        grant = Grant(number, now)
+        pacer.take(grant)
+        pacer.leave(grant)
+        (pacer.accept if is_accepted else pacer.throttle)(grant, now + TRIP)
+
+    for is_accepted in (True, True, False, False):
+        call(is_accepted=is_accepted)
+    while pacer.rate:
+        call(is_accepted=True)
+        assert number < 1000
+    assert number > 100
+    call(is_accepted=False)
+
+    assert pacer.rate == pytest.approx(50.0 * (1.0 - STEP))
 
 
 @pytest.mark.parametrize("burst", [2, 3, 5, 8])

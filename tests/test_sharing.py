@@ -42,6 +42,16 @@ def test_getting_less_than_before_is_a_sign_until_it_is_the_same_for_a_while() -
     assert not seems_shared(sharing)
 
 
+def test_what_is_compared_with_nothing_does_not_tell_that_others_have_left() -> None:
+    """A call that was cancelled, or a pause, comes between two 429s: they do not agree, nor differ."""
+    sharing = Sharing(LIMIT)
+    sharing.suspect()
+    for _ in range(2 * ALONE_AFTER):
+        sharing.forget()
+        sharing.compare(20.0, 1.0)
+    assert seems_shared(sharing)
+
+
 def test_getting_more_is_a_sign_only_where_there_were_others() -> None:
     """A limit that rises is no sign; but where somebody was, it shows that they have taken less."""
     alone, together = Sharing(LIMIT), Sharing(LIMIT)

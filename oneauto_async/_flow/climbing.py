@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 
 from .calls import Grant
-from .key import Key
+from .key import Key, Phase
 from .way import Refusal
 
 MOST_OWED = 1.0
@@ -113,8 +113,12 @@ class Climbing:
             key.free_at_ceiling()
 
     def refuse(self, refusal: Refusal) -> None:
-        """Leave a little more to the others, once for a run of refusals."""
+        """Leave a little more to the others, once for a run of refusals; also at the ceiling, where a climb may end.
+
+        There it is not measured what came in since the last refusal: the climb has left some of it unused.
+        """
         key = self._key
+        key.phase = Phase.TRACK
         if refusal.is_new:
             pace = min(key.rate, max(refusal.grant.pace, key.rate / 2.0))
             key.rate = max(key.lowest, self._share.down(pace))

@@ -198,8 +198,9 @@ class Pacer:
     def _is_one_of_several(self) -> bool:
         """Whether others seem to use a key of which it was told what it allows in all."""
         key = self._key
-        is_measured = key.phase is Phase.TRACK and not (key.burst.first_run or key.stops.seen or key.burst.is_narrow)
-        return key.is_told and key.sharing.is_likely and is_measured
+        if key.phase is Phase.RAMP or key.burst.first_run or key.burst.is_narrow or key.stops.seen:
+            return False
+        return key.is_told and key.sharing.is_likely
 
     @property
     def _way(self) -> Way:

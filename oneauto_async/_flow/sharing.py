@@ -52,6 +52,8 @@ class Sharing:
         """Compare what was accepted in a second between two 429s with what was before, each within its error."""
         last, last_error = self._sample
         self._sample, margin = (sample, error), error + last_error
+        if math.isinf(margin):  # there is nothing to compare it with
+            return
         # To have been given more than before is no sign of others, unless there were signs already.
         differs = abs(sample - last) >= margin if self._doubts else last - sample > margin
         self._doubts = ALONE_AFTER if differs else max(0, self._doubts - 1)

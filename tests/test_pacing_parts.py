@@ -161,20 +161,20 @@ def test_a_stop_after_which_nothing_is_accepted_is_no_news() -> None:
     """What earlier runs have told is not forgotten because of it."""
     key, stops = Key(50.0, 10), Stops()
     first = key.send_until_refused(100.0)
-    stops.start(key.history.until(first), math.inf)
+    stops.begin_with(key.history.until(first), math.inf)
     refused = first
     for pace in (120.0, 80.0):
-        stops.begin(refused.left, 1.0)
+        stops.learn(refused.left, 1.0)
         key.send(refused.left + 1.0)
         refused = key.send_until_refused(pace)
         found = stops.measure(key.history, refused, 50.0)
     assert found is not None
     error = stops.error
 
-    stops.begin(refused.left, 1e-6)
+    stops.learn(refused.left, 1e-6)
     nothing = stops.measure(key.history, key.send(refused.left + 1e-5), 50.0)
     assert (nothing, stops.error) == (None, error)
-    stops.begin(key.at, 1.0)
+    stops.learn(key.at, 1.0)
     key.send(key.at + 1.0)
     again = stops.measure(key.history, key.send_until_refused(80.0), 50.0)
 
@@ -188,19 +188,19 @@ def test_stops_after_every_call_or_two_tell_what_the_key_allows_together(rate: f
     """One by one they are too short to tell anything, as those of a key that allows far less than it did."""
     key, stops = Key(rate, 20), Stops()
     refused = key.send_until_refused(10.0)
-    assert math.isinf(stops.most(key.history))
+    assert math.isinf(stops.highest_rate(key.history))
     for _ in range(UNTOLD + 1):
-        stops.begin(refused.left, stop)
+        stops.learn(refused.left, stop)
         key.send(refused.left + stop)
         refused = key.send_until_refused(10.0)
         assert stops.measure(key.history, refused, 10.0) is None
 
-    assert rate <= stops.most(key.history) <= rate + 2.0 / (UNTOLD * stop)
+    assert rate <= stops.highest_rate(key.history) <= rate + 2.0 / (UNTOLD * stop)
 
-    stops.begin(refused.left, stop)
+    stops.learn(refused.left, stop)
     key.at, key.level = refused.left + 3600.0, 0.0  # nobody asked for an hour, and then others were there
     assert stops.measure(key.history, key.send_until_refused(10.0), 10.0) is None
-    assert math.isinf(stops.most(key.history))
+    assert math.isinf(stops.highest_rate(key.history))
 
 
 def test_stops_do_not_keep_a_fast_key_from_being_found(clock: VirtualClock) -> None:
@@ -294,7 +294,7 @@ def test_calls_that_have_not_left_yet_will_find_their_tokens_gone() -> None:
     [(7, 0.0, False), (5, 0.0, True), (5, 0.1, False), (2, 0.1, True)],
     ids=["most", "half", "half, on uneven ways", "hardly any, on uneven ways"],
 )
-def test_a_given_rate_of_a_narrow_key_is_left_when_too_few_calls_are_accepted(
+def test_a_given_rate_of_a_key_with_hardly_any_burst_is_left_when_too_few_calls_are_accepted(
     of_nine: int, uneven: float, found_out: bool
 ) -> None:
     """One refused now and then came too early; where more are than uneven ways explain, the key allows less."""
@@ -431,7 +431,7 @@ def test_a_few_refusals_do_not_say_how_uneven_a_path_is() -> None:
 
 
 def test_a_lost_rate_comes_back_with_a_few_calls() -> None:
-    """A narrow key that allowed far more is tried with a rate that doubles, once nobody refuses any more."""
+    """One that was far higher a moment ago is tried again by doubling, once nobody refuses any more."""
     steps = Steps()
     factors = [steps.up(cycle=100.0, behind=0.1, burst=1.0, is_far=True) for _ in range(16)]
 

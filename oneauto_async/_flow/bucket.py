@@ -7,8 +7,8 @@ import math
 JITTER = 0.010
 """Seconds by which two calls may drift towards each other on their way to the gateway."""
 
-NARROW_JITTER = 0.003
-NARROW_SHARE = 0.02
+LEAST_JITTER = 0.003
+LEAST_SHARE = 0.02
 """The same for a key without any burst, and its share of a token's time at most, to begin with: there, time spent on
 caution is lost."""
 
@@ -38,9 +38,9 @@ class _Spacing:
     """How a key without any burst keeps its calls apart: by a margin learnt from refusals, from when they left."""
 
     def __init__(self, period: float) -> None:
-        self.margin = min(NARROW_SHARE * period, NARROW_JITTER)
+        self.margin = min(LEAST_SHARE * period, LEAST_JITTER)
         self._widest = period
-        self._step = min(MARGIN_STEP * period, NARROW_JITTER)
+        self._step = min(MARGIN_STEP * period, LEAST_JITTER)
         self._accepted_in_a_row = 0
         self._usual_delay = 0.0
 
@@ -67,6 +67,9 @@ class TokenBucket:
     The copy is kept a little emptier than the gateway's: sent evenly, calls arrive unevenly, and one that arrives early
     must still find a token there. ``JITTER * rate`` tokens cover that, paid once, at the start. A burst of 1 leaves no
     room for it, so there the calls are spaced wider instead, by a margin that is learnt.
+
+    It is counted twice, by the calls that were let out and by those that have left, and holds the lower of the two: a
+    call that is held up on its way takes its token late, and what came in meanwhile may have run over.
     """
 
     def __init__(self, rate: float, burst: int) -> None:
@@ -91,8 +94,8 @@ class TokenBucket:
         return 1.0 / (self._period if self._spacing is None else self._period + self._spacing.margin)
 
     @property
-    def is_narrow(self) -> bool:
-        """Tell whether a call that goes out late loses its token's time for good."""
+    def needs_exact_time(self) -> bool:
+        """Whether a call that goes out late loses its token's time for good, as without a burst."""
         return self._spacing is not None
 
     @property

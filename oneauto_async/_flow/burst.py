@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from .calls import Grant, History
 
-NARROW_BURST = 3.0
+SMALL_BURST = 3.0
 """A burst smaller than this leaves no room for a cushion."""
 
 
@@ -29,9 +29,9 @@ class Burst:
         self._full_at: float | None = None  # since the last 429
 
     @property
-    def is_narrow(self) -> bool:
+    def is_small(self) -> bool:
         """Whether it leaves no room for a cushion."""
-        return self.calls < NARROW_BURST
+        return self.calls < SMALL_BURST
 
     @property
     def is_known(self) -> bool:
@@ -65,5 +65,5 @@ class Burst:
         """Learn of a 429: a bucket that was full held no more than was taken from it since."""
         if self._full_at is not None:
             used = history.left_until(refused, self._full_at) - rate * (refused.left - self._full_at)
-            self.calls = min(self.calls, max(NARROW_BURST, used))
+            self.calls = min(self.calls, max(SMALL_BURST, used))
             self._full_at = None

@@ -113,7 +113,7 @@ class Climbing:
             key.free_at_ceiling()
 
     def refuse(self, refusal: Refusal) -> None:
-        """Leave a little more to the others, once for a run of refusals; also at the ceiling, where a climb may end.
+        """Leave a little more to the others, once for an episode; also at the ceiling, where a climb may end.
 
         There it is not measured what came in since the last refusal: the climb has left some of it unused.
         """

@@ -320,7 +320,7 @@ class Governor:
             may_have_shut=lambda now: self._asks_by_canaries or self._quota.refuses(now),
             # In an outage whoever has not asked yet goes first: one id that always fails would make it last.
             begins_with_newcomers=lambda: self._circuit.is_open,
-            needs_exact_time=lambda: self._bucket is not None and self._bucket.is_narrow,
+            needs_exact_time=lambda: self._bucket is not None and self._bucket.needs_exact_time,
         )
 
     @property

@@ -52,7 +52,7 @@ class Phase(Enum):
 
 @attrs.define
 class Episode:
-    """A run of refusals that say the same.
+    """Refusals that say the same.
 
     Attributes:
         end: the number of the last call that belongs to it.
@@ -83,7 +83,7 @@ class Key:
         lowest: calls per second below which that never falls.
         granted: calls that were let out, which is the number of the newest: a governor counts its grants in this order.
         leaving: those of them that have to leave yet.
-        episode: the newest run of refusals.
+        episode: the newest one.
         last_refused: the call that left last of all that were refused.
         refused_at: when the newest 429 was heard.
     """
@@ -161,14 +161,14 @@ class Key:
     @property
     def cushion(self) -> float:
         """Tokens the copy starts below the gateway's bucket."""
-        if self.burst.is_narrow:
+        if self.burst.is_small:
             return 0.0
         return min(CUSHION + max(NOISE, self.history.noise) * self.rate, (self.burst.calls - 1.0) / 2.0)
 
     @property
     def depth(self) -> float:
         """The most calls that may go out at once: after a rest, what is known to be allowed."""
-        if self.burst.is_narrow:
+        if self.burst.is_small:
             return 1.0
         if self.burst.first_run or self.stops.seen or not self.burst.is_known:
             return NO_ROOM  # where a refusal stops all calls, what a rest has saved is not worth one

@@ -164,9 +164,9 @@ class Pacer:
         way = self._way  # until now: what follows may change what is known of the burst, and so the way
         is_new = self._enter_episode(grant, now)
         refusal = Refusal(grant, self._measured(grant), is_new=is_new)
-        if self._contradicts_nothing(refusal.interval, stop):
+        if self._was_only_early(refusal.interval, stop):
             return
-        self._leave_given(stop)
+        self._leave_given(refusal.interval, stop)
         before = key.rate
         self._choose(way, refusal, stop).refuse(refusal)
         if stop:
@@ -190,7 +190,7 @@ class Pacer:
         key = self._key
         if key.crowding.is_on:
             return Interval()  # it would cost time, and what runs over is not seen
-        return measure(key.history, refused, key.burst.calls / key.rate if key.burst.is_narrow else math.inf)
+        return measure(key.history, refused, key.burst.calls / key.rate if key.burst.is_small else math.inf)
 
     # How the rate is found.
 
@@ -198,7 +198,7 @@ class Pacer:
     def _is_one_of_several(self) -> bool:
         """Whether others seem to use a key of which it was told what it allows in all."""
         key = self._key
-        if key.phase is Phase.RAMP or key.burst.first_run or key.burst.is_narrow or key.stops.seen:
+        if key.phase is Phase.RAMP or key.burst.first_run or key.burst.is_small or key.stops.seen:
             return False
         return key.is_told and key.sharing.is_likely
 
@@ -207,7 +207,7 @@ class Pacer:
         """How the rate of the key is found for now."""
         if self._key.crowding.is_on:
             return self._balancing
-        if self._key.burst.is_narrow:
+        if self._key.burst.is_small:
             return self._stepping
         return self._climbing if self._is_one_of_several else self._tracking
 
@@ -219,13 +219,13 @@ class Pacer:
             if not self._climbing.is_pointless(refusal):
                 return way
             self._key.sharing.dismiss()  # the key is its own after all, and only allows less than was told
-        is_narrow = self._key.burst.is_narrow and self.phase is not Phase.RAMP
-        return self._stepping if is_narrow else self._tracking
+        is_small = self._key.burst.is_small and self.phase is not Phase.RAMP
+        return self._stepping if is_small else self._tracking
 
     # Refusals.
 
     def _enter_episode(self, grant: Grant, now: float) -> bool:
-        """Count a refusal, and tell whether it is the first of a run."""
+        """Count a refusal, and tell whether it is the first of its episode."""
         key = self._key
         is_new = grant.number > key.episode.end
         if is_new:
@@ -242,7 +242,7 @@ class Pacer:
         return is_new
 
     def _begin_episode(self, grant: Grant) -> None:
-        """Begin a run of refusals; those of calls that were let out before the first was heard belong to it."""
+        """Begin an episode; refusals of calls that were let out before the first was heard belong to it."""
         key = self._key
         if key.episode.is_probe and key.episode.refusals:
             key.cycle.ended(key.episode.refusals)
@@ -266,14 +266,14 @@ class Pacer:
         """The first refusals tell how many calls there were in the bucket, at most, and hardly what the rate is."""
         key = self._key
         key.burst.guess(key.heard if key.granted > REMEMBERED else 0)  # more than are remembered
-        if key.burst.is_narrow:  # from above: each refusal lowers it, but for one that is heard late
+        if key.burst.is_small:  # from above: each refusal lowers it, but for one that is heard late
             rate = max(key.lowest, key.history.sending_rate(grant, now) / 2.0)
             if is_new or (rate < key.rate and now - grant.left < LATE * key.history.trip):
                 key.rate = rate
         else:
             key.rate = key.history.first_guess(now - grant.left)
 
-    def _contradicts_nothing(self, interval: Interval, stop: float) -> bool:
+    def _was_only_early(self, interval: Interval, stop: float) -> bool:
         """Tell whether a call was only early, and the limit that was given still holds."""
         key = self._key
         if key.phase is not Phase.FREE:
@@ -282,18 +282,18 @@ class Pacer:
             return given.was_by_chance(key.history)
         if self._is_lower or given.is_contradicted(key.ceiling, interval):
             return False
-        if key.burst.is_narrow:
+        if key.burst.is_small:
             return not given.is_starved(key.history, key.ceiling, stop)
-        if given.was_by_chance(key.history):
-            return True
-        key.sharing.suspect()  # there was a cushion: somebody else has taken those tokens
-        return False
+        return given.was_by_chance(key.history)
 
-    def _leave_given(self, stop: float) -> None:
+    def _leave_given(self, interval: Interval, stop: float) -> None:
         """Pace by what the key allows from now on."""
         key = self._key
-        if key.is_told and not (self._is_lower or key.burst.is_narrow or key.crowding.is_on or stop):
-            key.rate = key.episode.lowest  # to begin with, as if there were two who share it: fair, if there are
+        if key.is_told and not (self._is_lower or key.burst.is_small or key.crowding.is_on):
+            if key.phase is Phase.FREE and not given.is_contradicted(key.ceiling, interval):
+                key.sharing.suspect()  # there was a cushion: somebody else has taken those tokens
+            if not stop:
+                key.rate = key.episode.lowest  # to begin with, as if there were two who share it: fair, if there are
         if key.phase is Phase.FREE:
             key.episode.end = key.granted  # all of them left at a pace that is no more
         self._is_lower = self._is_lower or not key.crowding.is_on
@@ -301,13 +301,13 @@ class Pacer:
     def _learn_from_stop(self, grant: Grant, now: float, stop: float, before: float, *, is_new: bool) -> None:
         """Run below the measured rate where every 429 stops all calls, and come near the limit rarely."""
         key = self._key
-        if is_new and key.stops.seen and not key.burst.is_narrow:
-            key.stops.start(key.burst.first_run, key.burst.calls)
+        if is_new and key.stops.seen and not key.burst.is_small:
+            key.stops.begin_with(key.burst.first_run, key.burst.calls)
             found = key.stops.measure(key.history, grant, before)
             if found is not None:
                 key.burst.settle(found.burst)
-                key.rate = min(key.ceiling, max(key.lowest, key.stops.caution(found)))
+                key.rate = min(key.ceiling, max(key.lowest, key.stops.cautious_rate(found)))
                 key.cycle.spread_stops(key.rate, stop, found.error)
             else:
-                key.rate = max(key.lowest, min(key.rate, key.stops.most(key.history)))
-        key.stops.begin(now, stop)
+                key.rate = max(key.lowest, min(key.rate, key.stops.highest_rate(key.history)))
+        key.stops.learn(now, stop)

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 
 import attrs
 
-from .burst import NARROW_BURST
+from .burst import SMALL_BURST
 from .calls import NOISE, Grant
 from .measuring import UNSURE
 
@@ -96,7 +96,7 @@ def explain(runs: list[Run], guess: float) -> Allowance | None:
 def _rates(run: Run, apart: float) -> Iterator[float]:
     """Yield the rates that the newest run allows for a key that has a burst."""
     rate = max(run.slowest, SLOWEST)
-    while run.beyond(rate) + UNSURE >= NARROW_BURST:
+    while run.beyond(rate) + UNSURE >= SMALL_BURST:
         yield rate
         rate *= apart
 
@@ -113,7 +113,7 @@ def _edge(possible: list[tuple[float, float]], number: int, step: int, apart: fl
 
 def _burst(runs: list[Run], rate: float) -> float | None:
     """Return the burst with which a rate explains all runs, or ``None``."""
-    low, high = NARROW_BURST, math.inf
+    low, high = SMALL_BURST, math.inf
     for run in runs:
         beyond = run.beyond(rate)
         low = max(low, beyond - UNSURE)

@@ -138,7 +138,7 @@ class Stepping:
         key.free_at_ceiling()
 
     def refuse(self, refusal: Refusal) -> None:
-        """Lower the rate by a step, once for a run of refusals."""
+        """Lower the rate by a step, once for an episode."""
         key = self._key
         if not (refusal.is_new or key.phase is Phase.FREE):
             return

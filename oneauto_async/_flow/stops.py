@@ -50,11 +50,11 @@ class Stops:
         """Whether the rate is known well enough to stay below it."""
         return self.error < KNOWN
 
-    def begin(self, now: float, seconds: float) -> None:
+    def learn(self, now: float, seconds: float) -> None:
         """Learn of a stop."""
         self.seconds, self._began, self._end = seconds, now, now + seconds
 
-    def start(self, first_run: Sequence[Grant], burst: float) -> None:
+    def begin_with(self, first_run: Sequence[Grant], burst: float) -> None:
         """Learn, to begin with, what a full bucket gave: the calls up to the first 429, newest first, or a burst."""
         if not self._runs and first_run:
             self._runs.append(run_before(first_run[0], first_run, math.inf))
@@ -83,13 +83,13 @@ class Stops:
             self._runs, self.error, self._untold = runs[-RUNS:], found.error, []
         return found
 
-    def most(self, history: History) -> float:
+    def highest_rate(self, history: History) -> float:
         """Return the most the key can allow, in calls per second, where it stops all calls after every few."""
         if len(self._untold) <= UNTOLD:
             return math.inf
         first, last = self._untold[0], self._untold[-1]
         return history.accepted_rate(first, last) + 1.0 / max(NOISE, last.left - first.left)
 
-    def caution(self, found: Allowance) -> float:
+    def cautious_rate(self, found: Allowance) -> float:
         """Return the rate at which no 429 is to be expected."""
         return found.rate * (1.0 - min(MOST_CAUTION, found.error))

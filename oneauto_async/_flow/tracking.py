@@ -7,7 +7,7 @@ refused. If none is, the limit has risen, and a *surge* looks how much more the 
 from __future__ import annotations
 
 from . import surge
-from .burst import NARROW_BURST
+from .burst import SMALL_BURST
 from .calls import Grant
 from .key import Key, Phase
 from .measuring import Interval, sustained
@@ -58,7 +58,7 @@ class Tracking:
         if key.stops.seen and not (refusal.is_new or key.episode.is_first):
             return
         interval, has_risen = self._what_it_says(refusal)
-        is_known = interval.is_narrow and not (key.burst.is_narrow or key.episode.is_first)
+        is_known = interval.is_narrow and not (key.burst.is_small or key.episode.is_first)
         before = key.rate
         rate = interval.middle if is_known else min(interval.clamp(before), max(before, refusal.grant.pace))
         key.rate = min(key.ceiling, max(rate, key.episode.lowest, key.lowest))
@@ -74,7 +74,7 @@ class Tracking:
     def _what_it_says(self, refusal: Refusal) -> tuple[Interval, bool]:
         """Return what the rate can be; and whether it must have risen: before a surge the bucket may have run over."""
         key = self._key
-        if not (refusal.is_new and key.surge.is_on) or key.stops.seen or key.burst.is_narrow or key.episode.is_first:
+        if not (refusal.is_new and key.surge.is_on) or key.stops.seen or key.burst.is_small or key.episode.is_first:
             return refusal.interval, False
         found = sustained(key.history, refusal.grant, key.refused_at.at, key.burst.calls).interval
         has_risen = found.low > refusal.interval.high
@@ -84,7 +84,7 @@ class Tracking:
 
     def _begin_cycle(self, before: float, *, is_anew: bool) -> None:
         key = self._key
-        if is_anew and not key.burst.is_narrow:
+        if is_anew and not key.burst.is_small:
             key.cycle.begin_anew(key.rate, key.behind, is_shared=key.sharing.is_likely)
         elif key.last_refused is not None:
             key.cycle.lengthen(key.rate, key.behind, key.last_refused.left, key.sharing)
@@ -166,8 +166,8 @@ class Tracking:
         """Take the pace that has proved to be allowed for the rate, and go on from there."""
         key = self._key
         key.change_rate(now, 1.0 + key.surge.excess)
-        # One that was not narrow is not so because of a pace in doubt.
-        key.burst.bound(key.rate, least=NARROW_BURST, most=key.burst.calls)
+        # One that was not small is not so because of a pace in doubt.
+        key.burst.bound(key.rate, least=SMALL_BURST, most=key.burst.calls)
         key.free_at_ceiling()
         if not key.episode.is_first or key.last_refused is None:
             key.surge.rise(max(surge.LARGEST, self._most_excess) if key.stops.seen else surge.SUREST)

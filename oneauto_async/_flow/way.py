@@ -17,7 +17,7 @@ class Refusal:
     Attributes:
         grant: the call.
         interval: what the key's rate can be.
-        is_new: it is the first of a run of refusals that say the same.
+        is_new: it is the first of its episode: the others say the same.
     """
 
     grant: Grant

@@ -55,6 +55,11 @@ class Cycle:
         self._usual_refusals = 1.0
         self._steady_since = 0.0
 
+    @classmethod
+    def of_known(cls, rate: float) -> Cycle:
+        """Make the first one of a key whose rate is known already, in calls per second."""
+        return cls(min(SHORTEST, max(FEWEST_AGAIN, UNNOTICED * rate)))
+
     def start(self, now: float) -> None:
         """Learn when the first call of all was let out."""
         self._steady_since = now

@@ -15,7 +15,7 @@ from ..settings import LOWEST_RATE
 from .burst import Burst
 from .calls import NOISE, Grant, History, Moment
 from .crowding import Crowding
-from .cycle import FEWEST_AGAIN, SHORTEST, UNNOTICED, Cycle
+from .cycle import Cycle
 from .sharing import Sharing
 from .stops import Stops
 from .surge import Surge
@@ -97,7 +97,7 @@ class Key:
         self.rate = min(self.ceiling, HIGHEST_RATE if rate is None else max(self.lowest, rate))
         self.burst = Burst(burst)
         self.history = History()
-        self.cycle = Cycle() if rate is None else Cycle(min(SHORTEST, max(FEWEST_AGAIN, UNNOTICED * self.rate)))
+        self.cycle = Cycle() if rate is None else Cycle.of_known(self.rate)
         self.surge = Surge()
         self.stops = Stops()
         self.crowding = Crowding(burst if math.isfinite(ceiling) else 1.0)

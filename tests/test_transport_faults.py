@@ -482,13 +482,13 @@ def peak():  # of this process alone: getrusage tells the parent's until it is e
     with open("/proc/self/status") as status:
         return int(re.search(r"VmHWM:\\s+(\\d+)", status.read())[1]) / 1024
 
-async def beat(gaps):
-    last = time.perf_counter()
+async def beat(gaps):  # a gap in which this process did not run is another program's
+    last, worked = time.perf_counter(), time.process_time()
     while True:
         await asyncio.sleep(0.005)
-        now = time.perf_counter()
-        gaps.append(now - last)
-        last = now
+        now, work = time.perf_counter(), time.process_time()
+        gaps.append(min(now - last, work - worked))
+        last, worked = now, work
 
 def yardstick():  # 100 ms on the machine for which the bound was set
     started = time.perf_counter()

@@ -106,7 +106,7 @@ class Steps:
             return cycle / OVERDUE
         return cycle if self.is_known else 0.0
 
-    def down(self, pace: float, smallest: float = SMALLEST) -> float:
+    def down(self, pace: float, smallest: float) -> float:
         """Return the rate after a call was refused that left at a pace; ``smallest`` bounds the step."""
         self._usual_share += WEIGHT * (self._in_a_row / (self._in_a_row + 1.0) - self._usual_share)
         step = self.step * AGAIN if self._accepted < self._climb / EARLY else self.step / 2.0

@@ -45,14 +45,14 @@ class Surge:
     Attributes:
         excess: the share.
         raises: how often it was sure since the last 429 that the rate is higher.
-        began: when it began, and the calls let out until then.
+        began: when it began.
         is_binding: someone had to wait for the pacer since the last step: only then more was asked for than is known.
     """
 
     def __init__(self) -> None:
         self.excess = 0.0
         self.raises = 0
-        self.began = Moment(0.0, 0)
+        self.began = 0.0
         self.is_binding = False
         self._surplus = 0.0  # calls beyond what the rate allows since it was last sure
         self._stepped_at = 0  # calls let out when it last grew
@@ -65,7 +65,7 @@ class Surge:
     def end(self, refused: Moment, excess: float) -> None:
         """Learn of a 429; the next cycle fills faster by ``excess``, which may be a surge already."""
         self.excess, self.raises, self._surplus = excess, 0, 0.0
-        self.began, self._stepped_at = refused, refused.granted
+        self.began, self._stepped_at = refused.at, refused.granted
 
     def hears_of(self, number: int) -> bool:
         """Tell whether a call was let out since the last step, so that a round trip has passed."""
@@ -81,7 +81,7 @@ class Surge:
         if sent < least:
             return False
         if not self.is_on:
-            self.began = Moment(now, granted)
+            self.began = now
         self._surplus += sent * self.excess / (1.0 + self.excess)
         self._stepped_at, self.is_binding = granted, False
         return True

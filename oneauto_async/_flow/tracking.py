@@ -79,7 +79,7 @@ class Tracking:
         found = sustained(key.history, refusal.grant, key.refused_at.at, key.burst.calls).interval
         has_risen = found.low > refusal.interval.high
         if has_risen:
-            key.history.forget(key.surge.began.at)
+            key.history.forget(key.surge.began)
         return found.raise_to(refusal.interval), has_risen
 
     def _begin_cycle(self, before: float, *, is_anew: bool) -> None:

@@ -211,6 +211,38 @@ async def test_only_a_ledger_is_opened(path: Path) -> None:
         assert [file.read_bytes() for file in path.parent.iterdir()] == ([] if text is None else [text])
 
 
+def _link(path: Path) -> None:
+    path.rename(path.with_name("moved"))
+    path.symlink_to(path.with_name("moved"))
+
+
+def _folder(path: Path) -> None:
+    path.rename(path.with_name("moved"))
+    path.mkdir()
+
+
+def _pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+@posix
+@pytest.mark.parametrize(
+    ("put_there", "said"), [(_link, "a symbolic link"), (_folder, "a directory"), (_pipe, "not a plain file")]
+)
+@asynchronous
+async def test_what_no_run_would_write_to_is_not_read_either(
+    path: Path, put_there: Callable[[Path], None], said: str
+) -> None:
+    """An estimate and the run that follows agree about the file; and a pipe is not waited for."""
+    async with SqliteLedger(path):
+        pass
+    put_there(path)
+    for read_only in (True, False):
+        with pytest.raises(LedgerError, match=f"is {said}: give the path of the file itself"):
+            await SqliteLedger(path, read_only=read_only).open()
+
+
 @asynchronous
 async def test_one_that_needs_newer_tables_is_left_to_who_writes(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Opened for reading only, an old ledger is refused and its file stays as it was."""

@@ -460,7 +460,7 @@ async def _made(path: Path) -> None:
     ("make", "text"),
     [
         (_missing_folder, "No such file"),
-        (_folder, "not a plain file"),
+        (_folder, "a directory"),
         (_text, "no database"),
         (_foreign, "another program"),
         (_newer, "version 99"),

@@ -43,14 +43,23 @@ def prepare(path: Path) -> Identity:
     try:
         _refuse_foreign_links(path)
         _create(path)
-        for name in (path, *companions(path)):
-            _mode(name)
+        require_plain(path)
         identity = Identity.of(path)
     except OSError as error:
         raise LedgerError(f"the ledger {path} cannot be opened: {error.strerror or error}") from error
     if identity is None:
         raise LedgerError(f"the ledger {path} was deleted while it was being opened")
     return identity
+
+
+def require_plain(path: Path) -> None:
+    """Refuse a ledger, or a companion of one, that is there and no plain file.
+
+    Raises:
+        LedgerError: it is a link, a directory, a pipe or a device.
+    """
+    for name in (path, *companions(path)):
+        _mode(name)
 
 
 def close_to_others(path: Path) -> None:
@@ -81,9 +90,14 @@ def _mode(path: Path) -> int | None:
     except FileNotFoundError:
         return None
     if not stat.S_ISREG(found.st_mode):
-        kind = "a symbolic link" if stat.S_ISLNK(found.st_mode) else "not a plain file"
-        raise LedgerError(f"the ledger {path} is {kind}: give the path of the file itself")
+        raise LedgerError(f"the ledger {path} is {_kind(found.st_mode)}: give the path of the file itself")
     return stat.S_IMODE(found.st_mode)
+
+
+def _kind(mode: int) -> str:
+    if stat.S_ISLNK(mode):
+        return "a symbolic link"
+    return "a directory" if stat.S_ISDIR(mode) else "not a plain file"
 
 
 def _refuse_foreign_links(path: Path) -> None:

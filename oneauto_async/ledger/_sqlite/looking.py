@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ...errors import LedgerError
 from .connecting import require_current, settings_for_reading
-from .file import companions
+from .file import companions, require_plain
 
 TRIES = 5
 """Copies made of a file that changes meanwhile, before giving up."""
@@ -24,10 +24,9 @@ def open_to_look(path: Path, until: ExitStack) -> sqlite3.Connection:
         until: closes it.
 
     Raises:
-        LedgerError: it is none, or not of the newest version.
+        LedgerError: it is none, not a plain file, or not of the newest version.
     """
-    if path.is_dir():  # SQLite would say that the disk has failed
-        raise LedgerError("it is a directory: give the path of the file in it")
+    require_plain(path)
     connection = _looking(path, until)
     connection.execute("PRAGMA query_only = ON")
     return connection

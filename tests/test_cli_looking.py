@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sqlite3
 from pathlib import Path
@@ -111,6 +112,25 @@ def test_an_empty_file_holds_no_ledger(tmp_path: Path) -> None:
     source = str(listed(tmp_path, "1"))
     assert "not there yet" in oneauto("estimate", source, "--simulate", "--ledger", str(books)).stdout
     assert oneauto("bulk", source, "--simulate", "--ledger", str(books)).returncode == 0
+
+
+@posix
+@pytest.mark.parametrize("command", [*LOOKING, "resolve", "estimate", "bulk"])
+def test_every_command_refuses_what_is_no_plain_file_in_the_same_words(tmp_path: Path, command: str) -> None:
+    """A pipe nobody writes to, a link to a ledger, and one that leads nowhere: an estimate agrees with its run."""
+    source = str(listed(tmp_path, "1"))
+    assert oneauto("bulk", source, "--simulate", "--ledger", str(tmp_path / "books")).returncode == 0
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to("books")
+    (tmp_path / "dangling").symlink_to("nowhere")
+    for name in ("pipe", "link", "dangling"):
+        ledger = str(tmp_path / name)
+        if command in {"estimate", "bulk"}:
+            done = oneauto(command, source, "--simulate", "--ledger", ledger)
+        else:
+            done = oneauto("ledger", command, ledger, *(["--billed", "1"] if command == "resolve" else []))
+        assert (done.returncode, "give the path of the file itself" in done.stderr) == (7, True), done.stderr
+    assert not (tmp_path / "nowhere").exists()
 
 
 @pytest.mark.parametrize("command", [*LOOKING, "resolve"])

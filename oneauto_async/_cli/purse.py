@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
@@ -22,11 +23,12 @@ CURRENCIES = "£€$"
 def is_there(ledger: Path) -> bool:
     """Tell whether there is anything at the place of a ledger; an empty file is a ledger that has not begun."""
     try:
-        return ledger.stat().st_size > 0
+        found = ledger.lstat()
     except (FileNotFoundError, NotADirectoryError):
         return False
-    except OSError:  # opening it will tell what is wrong
-        return True
+    except OSError:
+        return True  # opening it will tell what is wrong, as with all that is no plain file
+    return found.st_size > 0 or not stat.S_ISREG(found.st_mode)
 
 
 @attrs.frozen(kw_only=True)

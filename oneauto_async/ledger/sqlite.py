@@ -75,7 +75,8 @@ class SqliteLedger:
     The file is made readable by its owner alone. It must be on a local disk: locks over a network are not reliable.
 
     Arguments:
-        path: the file; made if it is not there, in a folder that is. A ledger without one is `MemoryLedger`.
+        path: the file itself, and no link to it; made if it is not there, in a folder that is. A ledger
+            without one is `MemoryLedger`.
         free_max_age: seconds that an answer which was not charged (204, 206) is kept; what was paid for has no such
             bound.
         read_only: only look: the file, which must be there, is not changed, nothing is put beside it, and it may be

@@ -38,6 +38,7 @@ class Circuit:
         self._failures = 0
         self._began = 0.0
         self.failed_at = -math.inf
+        self._failed_left = -math.inf  # when the newest of the calls that failed had left
         self._next_canary: float | None = None
         self._canary: Grant | None = None
         self._is_held = False  # the service has told when it may be asked again
@@ -77,9 +78,14 @@ class Circuit:
         if self.is_open:
             self._canary, grant.is_canary = grant, True
 
-    def succeed(self) -> bool:
-        """Learn that the service works; return whether an outage has just ended."""
+    def succeed(self, grant: Grant) -> bool:
+        """Learn that the service works; return whether an outage has just ended.
+
+        A late reply to a call that left before one that failed tells of the time before the outage.
+        """
         ended = self.is_open
+        if ended and grant is not self._canary and grant.left <= self._failed_left:
+            return False
         self._has_worked, self._failures = True, 0
         self._next_canary = self._canary = None
         self._is_held = False
@@ -88,6 +94,7 @@ class Circuit:
     def fail(self, grant: Grant, now: float) -> bool:
         """Learn that a call failed; return whether an outage has just begun."""
         self._failures += 1
+        self._failed_left = max(self._failed_left, grant.left)
         self._note_failure(now)
         if grant is self._canary or (self._is_outage(now) and not self.is_open):
             begins, self._canary, self._is_held = not self.is_open, None, False

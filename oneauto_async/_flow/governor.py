@@ -199,8 +199,8 @@ class Governor:
             if self._pacer.phase is Phase.FREE and not was_free:
                 self._bucket.doubt(self._accepted_at)
         self._quota.accept(grant)
-        self._key_works()
-        self._service_works()
+        self._key_works(grant)
+        self._service_works(grant)
         self._queue.stir()
 
     def throttle(self, grant: Grant, retry_after: float | None) -> None:
@@ -216,7 +216,7 @@ class Governor:
             self._bucket.drain(now, was_early=self._pacer.phase is Phase.FREE)
         self._quota.forget(grant)
         self._drought.fail(grant, now)
-        self._service_works()
+        self._service_works(grant)
         if self._observers:
             tell(self._observers, Throttled(rate=self._pacer.rate, retry_after=retry_after))
         if stop:
@@ -277,7 +277,7 @@ class Governor:
         self._pacer.forget(grant, now)
         self._drought.forget(grant)
         self._quota.used_up(grant, now)
-        self._service_works()
+        self._service_works(grant)
         if self._observers:
             tell(self._observers, QuotaUsedUp())
         self._queue.turn_away(now)
@@ -362,12 +362,12 @@ class Governor:
         self._tell_circuit(changed=self._circuit.fail(grant, now))
         self._queue.stir()
 
-    def _key_works(self) -> None:
-        if self._drought.succeed():
+    def _key_works(self, grant: Grant) -> None:
+        if self._drought.succeed(grant):
             self._queue.wake()
 
-    def _service_works(self) -> None:
-        has_ended = self._circuit.succeed()
+    def _service_works(self, grant: Grant) -> None:
+        has_ended = self._circuit.succeed(grant)
         self._tell_circuit(changed=has_ended)
         if has_ended:
             self._queue.wake()

@@ -72,7 +72,7 @@ def _outlasts(circuit: Circuit, patience: Patience, now: float) -> bool:
     """Tell whether an outage is too long for someone; whoever has just come waits for one more canary at least."""
     if not circuit.is_open:
         return False
-    return now > patience.until or (circuit.lasts > patience.longest_wait and circuit.failed_at > patience.since)
+    return now >= patience.until or (circuit.lasts > patience.longest_wait and circuit.failed_at > patience.since)
 
 
 def _gate_error(closing: Closing, patience: Patience, wait: float) -> OneAutoError | None:
